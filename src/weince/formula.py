@@ -1,0 +1,104 @@
+"""The formula: two coordinates of a similarity, their blend, and the loss of an anchor.
+
+Everything here works on dense rows: `similarity` is (A, M), one row per anchor, one column per candidate.
+Nothing here knows where a weight or a slope comes from, or which column is whose positive.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["blended_logits", "per_anchor_loss", "shortfall"]
+
+
+def shortfall(similarity: Tensor, eps: float) -> Tensor:
+    """Distance of a cosine similarity to its cap, floored.
+
+        delta = max(1 - s, eps)
+
+    The *difference* is floored, not the similarity: clamping s at 1 - eps would lose three digits of an
+    exact duplicate in float32.
+
+    Args:
+        similarity: cosine similarities, any shape, in [-1, 1].
+        eps: smallest shortfall, > 0. Below it the gradient is zero.
+
+    Returns:
+        Shortfalls in [eps, 2], same shape.
+
+    Source: arXiv:2606.00262, section 3.
+
+    >>> shortfall(torch.tensor([0.0, 0.75, 1.0]), eps=1e-6)
+    tensor([1.0000e+00, 2.5000e-01, 1.0000e-06])
+    """
+    return (1 - similarity).clamp_min(eps)
+
+
+def blended_logits(
+    similarity: Tensor,
+    weight: Tensor | float,
+    slope: Tensor | float,
+    temperature: float,
+    eps: float,
+) -> Tensor:
+    """WEINCE logits: the softmax coordinate and the shortfall coordinate, blended anchor by anchor.
+
+        logit_ij = (1 - lambda_i) * s_ij / tau  +  lambda_i * (-beta_i * log(max(1 - s_ij, eps)))
+
+    With lambda = 0 this is s / tau, bit for bit, in value and in gradient.
+
+    Args:
+        similarity: s, (A, M), in [-1, 1]; carries the gradient.
+        weight: lambda, (A,) or one for all, in [0, 1]; carries none.
+        slope: beta, (A,) or one for all, >= 0; carries none.
+        temperature: tau, > 0.
+        eps: floor of the shortfall, > 0; inside the logarithm alone.
+
+    Returns:
+        Logits (A, M), in nats.
+
+    Source: arXiv:2606.00262, equation of the blended link.
+
+    >>> s = torch.tensor([[0.5, 0.75]])
+    >>> blended_logits(s, weight=0.0, slope=4.0, temperature=0.5, eps=1e-6)
+    tensor([[1.0000, 1.5000]])
+    >>> blended_logits(s, weight=1.0, slope=4.0, temperature=0.5, eps=1e-6)
+    tensor([[2.7726, 5.5452]])
+    """
+    softmax_coordinate = similarity / temperature
+    if isinstance(weight, float) and weight == 0.0:
+        return softmax_coordinate
+    pull = _per_row(weight * slope)
+    return (1 - _per_row(weight)) * softmax_coordinate - pull * torch.log(shortfall(similarity, eps))
+
+
+def per_anchor_loss(logits: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+    """Negative log-likelihood that an anchor's positive wins against its candidates.
+
+        loss_i = log sum_{j in P(i) + N(i)} exp(logit_ij)  -  mean_{p in P(i)} logit_ip
+
+    computed as -log sigmoid(lse over P(i) - lse over N(i)) + (lse over P(i) - mean over P(i)): a positive that wins
+    by far keeps its relative precision, where the difference of two large logarithms would cancel. With one positive
+    the second term is exactly 0. With several this is the mean of their negative log-probabilities (SupCon "out").
+
+    Args:
+        logits: (A, M), finite.
+        positive: bool (A, M), P(i); at least one per row.
+        negative: bool (A, M), N(i); at least one per row. A column in neither takes no part.
+
+    Returns:
+        Loss of each anchor (A,), in nats.
+
+    >>> logits = torch.tensor([[9.0, 1.0, 1.0]])  # the first column is the anchor itself
+    >>> per_anchor_loss(logits, torch.tensor([[False, True, False]]), torch.tensor([[False, False, True]]))
+    tensor([0.6931])
+    """
+    won = torch.logsumexp(logits.masked_fill(~positive, float("-inf")), dim=1)
+    lost = torch.logsumexp(logits.masked_fill(~negative, float("-inf")), dim=1)
+    mean = logits.masked_fill(~positive, 0.0).sum(dim=1) / positive.sum(dim=1)
+    return (won - mean) - nn.functional.logsigmoid(won - lost)
+
+
+def _per_row(value: Tensor | float) -> Tensor | float:
+    return value.unsqueeze(-1) if isinstance(value, Tensor) else value

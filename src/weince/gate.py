@@ -1,0 +1,143 @@
+"""The gate: from an anchor's tail to the weight and the slope of its shortfall coordinate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from weince.checks import check_number
+from weince.tail import TailFit
+
+__all__ = ["Gate", "Mixture", "mix", "nearness_reference"]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """How much of the shortfall coordinate an anchor gets, and with which slope. The defaults are the paper's.
+
+        lambda_i = sigmoid(kappa_rho * (log rho_0 - log rho_i)) * sigmoid(kappa_aic * (aic_gap_i - margin))
+
+    The first factor, *nearness*, compares an anchor's hardest negative with the batch: rho_0 is the `quantile` of
+    the batch's own rho, so about that share of anchors gets a nearness weight above one half in every batch,
+    however far it is from the cap. The second, *aic*, is the evidence of the line fits.
+
+    Attributes:
+        kappa_rho: sharpness of nearness, >= 0.
+        kappa_aic: sharpness of the evidence, >= 0.
+        margin: AIC difference that counts as even.
+        quantile: q of rho_0, in (0, 1].
+        tail_fraction: share of the negatives that makes the tail, in (0, 1].
+        tail_min: at least this many of them, >= 1.
+        evidence: "both" (paper), "nearness" or "aic" for one factor alone, or a number in [0, 1]: that weight for
+            every anchor.
+        slope: "anchor" (paper: the anchor's own fitted beta; an anchor without a valid fit gets weight 0), "unit"
+            (released code: 1 for all) or a number >= 0: that slope for all.
+        slope_max: upper bound on the slope, > 0, or None. Bounds the pull of near-duplicate negatives.
+
+    Source: arXiv:2606.00262, gate; "unit" from the authors' released code.
+
+    >>> Gate(kappa_rho=5.0).margin
+    2.0
+    >>> Gate(quantile=0.0)
+    Traceback (most recent call last):
+    ValueError: Parameter `quantile` should be in (0, 1]. Found 0.0.
+    """
+
+    kappa_rho: float = 10.0
+    kappa_aic: float = 1.0
+    margin: float = 2.0
+    quantile: float = 0.2
+    tail_fraction: float = 0.10
+    tail_min: int = 32
+    evidence: Literal["both", "nearness", "aic"] | float = "both"
+    slope: Literal["anchor", "unit"] | float = "anchor"
+    slope_max: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("kappa_rho", "kappa_aic"):
+            check_number(name, getattr(self, name), "finite and >= 0", lambda v: v >= 0)
+        check_number("margin", self.margin, "finite", lambda v: True)
+        for name in ("quantile", "tail_fraction"):
+            check_number(name, getattr(self, name), "in (0, 1]", lambda v: 0 < v <= 1)
+        if not isinstance(self.tail_min, int) or isinstance(self.tail_min, bool) or self.tail_min < 1:
+            raise ValueError(f"Parameter `tail_min` should be an integer >= 1. Found {self.tail_min!r}.")
+        if self.evidence not in ("both", "nearness", "aic"):
+            expected = '"both", "nearness", "aic" or a number in [0, 1]'
+            check_number("evidence", self.evidence, expected, lambda v: 0 <= v <= 1)
+        if self.slope not in ("anchor", "unit"):
+            check_number("slope", self.slope, '"anchor", "unit" or a finite number >= 0', lambda v: v >= 0)
+        if self.slope_max is not None:
+            check_number("slope_max", self.slope_max, "None or finite and > 0", lambda v: v > 0)
+
+    @property
+    def needs_fit(self) -> bool:
+        """Whether the weight or the slope is measured on the batch."""
+        return isinstance(self.evidence, str) or self.slope == "anchor"
+
+
+class Mixture(NamedTuple):
+    """What enters the formula: weight lambda and slope beta, (A,) tensors or plain numbers."""
+
+    weight: Tensor | float
+    slope: Tensor | float
+
+
+def nearness_reference(nearness: Tensor, quantile: float) -> Tensor:
+    """rho_0: the batch quantile of the hardest negatives' shortfall, by nearest rank.
+
+        rho_0 = sorted(rho)[round(q * (A - 1))]      (round half to even)
+
+    Args:
+        nearness: rho, (A,), over all anchors of the batch.
+        quantile: q, in (0, 1].
+
+    Returns:
+        Scalar tensor.
+
+    >>> nearness_reference(torch.tensor([0.4, 0.1, 0.3, 0.2]), quantile=0.5)
+    tensor(0.3000)
+    """
+    return torch.sort(nearness).values[round(quantile * (nearness.shape[0] - 1))]
+
+
+@torch.no_grad()
+def mix(tail: TailFit | None, gate: Gate) -> Mixture:
+    """Weight and slope of every anchor.
+
+    Args:
+        tail: fits of all anchors of the batch; None only when the gate needs no fit.
+        gate: the rule.
+
+    Returns:
+        Mixture of (A,) tensors, or of the gate's own numbers where they are fixed.
+    """
+    weight = _weight(tail, gate)
+    slope: Tensor | float
+    if gate.slope == "anchor":
+        assert tail is not None
+        # With a weight near 1 and slope 0 the anchor would have no gradient at all.
+        weight = torch.where(tail.valid, weight, torch.zeros_like(tail.slope))
+        slope = tail.slope
+        if gate.slope_max is not None:
+            slope = slope.clamp_max(gate.slope_max)
+    else:
+        slope = 1.0 if gate.slope == "unit" else float(gate.slope)
+        if gate.slope_max is not None:
+            slope = min(slope, gate.slope_max)
+    return Mixture(weight, slope)
+
+
+def _weight(tail: TailFit | None, gate: Gate) -> Tensor | float:
+    if not isinstance(gate.evidence, str):
+        return float(gate.evidence)
+    assert tail is not None
+    weight = torch.ones_like(tail.nearness)
+    if gate.evidence in ("both", "nearness"):
+        reference = nearness_reference(tail.nearness, gate.quantile)
+        weight = weight * torch.sigmoid(gate.kappa_rho * (torch.log(reference) - torch.log(tail.nearness)))
+    if gate.evidence in ("both", "aic"):
+        weight = weight * torch.sigmoid(gate.kappa_aic * (tail.aic_gap - gate.margin))
+    return weight

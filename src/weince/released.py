@@ -1,0 +1,162 @@
+"""The two extra terms of the authors' released reproduction, apart from the blend.
+
+Its published runs minimised
+
+    WEINCELoss(gate=Gate(slope="unit"))  +  0.5 * Weibit top-50  +  0.5 * softmax top-50
+
+A gain measured with these terms on is not a gain of the blend, so they are a loss of their own to add.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from weince.candidates import Candidates, two_views
+from weince.checks import check_embeddings, check_number
+from weince.formula import blended_logits, per_anchor_loss
+from weince.tail import fit_tail
+
+__all__ = ["PooledSlope", "ReleasedTopMLoss", "pooled_slope", "top_m_loss"]
+
+
+class PooledSlope(NamedTuple):
+    """One line through all negatives of a batch: slope beta and r2, scalar tensors without gradient."""
+
+    slope: Tensor
+    r2: Tensor
+
+
+def top_m_loss(
+    contest: Candidates, top: int, *, weight: float, slope: Tensor | float, temperature: float, eps: float
+) -> Tensor:
+    """Cross-entropy over the positive and the M hardest negatives, mean over anchors.
+
+    Args:
+        contest: who competes.
+        top: M; all negatives where there are fewer.
+        weight: 0 for softmax logits s / tau, 1 for Weibit logits -beta log(1 - s).
+        slope: beta of the Weibit logits.
+        temperature: tau of the softmax logits.
+        eps: floor of the shortfall.
+
+    Returns:
+        Scalar, in nats; carries gradient to the embeddings, not to the slope.
+    """
+    similarity = contest.similarity()
+    hardest = (
+        similarity.masked_fill(~contest.roles().negative, float("-inf")).topk(min(top, contest.negatives), dim=1).values
+    )
+    won = similarity.gather(1, contest.positive.unsqueeze(1))
+    logits = blended_logits(torch.cat([won, hardest], dim=1), weight, slope, temperature, eps)
+    first = torch.zeros_like(logits, dtype=torch.bool)
+    first[:, 0] = True
+    return per_anchor_loss(logits, first, ~first).mean()
+
+
+@torch.no_grad()
+def pooled_slope(contest: Candidates, eps: float) -> PooledSlope:
+    """The Weibull line of `fit_tail` on the negatives of all anchors pooled.
+
+    Of the K pooled negatives it takes the int(0.05 K) hardest, at least 1,024 and at most all. Fewer than ten give
+    slope 0 and r2 0.
+
+    Args:
+        contest: who competes.
+        eps: floor of the shortfall.
+    """
+    similarity = contest.similarity()
+    pooled = similarity.masked_fill(~contest.roles().negative, float("-inf")).flatten()
+    count = similarity.shape[0] * contest.negatives
+    if count < 10:
+        return PooledSlope(pooled.new_zeros(()), pooled.new_zeros(()))
+    fit = fit_tail(pooled.topk(min(count, max(1024, int(0.05 * count)))).values.unsqueeze(0), eps)
+    return PooledSlope(fit.slope[0], fit.r2[0])
+
+
+class ReleasedTopMLoss(nn.Module):
+    """The released recipe's extra terms: `criterion(z_a, z_b)` -> scalar, to be added to the blend.
+
+        loss = weibit_share * CE[positive | top M](-beta_t log(1 - s))  +  softmax_share * CE[positive | top M](s / tau)
+        beta_t = momentum * beta_(t-1) + (1 - momentum) * clamp(pooled slope, 0.5, 16),  moved before it is used
+
+    beta_t moves only in train(), and only by a pooled line with r2 >= 0.85 and slope > 0. It is a buffer, so it is
+    saved with the model.
+
+    Args:
+        temperature: tau of the softmax term, > 0.
+        top: M, >= 1.
+        weibit_share: factor of the Weibit term, >= 0.
+        softmax_share: factor of the softmax term, >= 0.
+        momentum: of the running slope, in [0, 1].
+        initial_slope: beta_0, > 0.
+        eps: floor of the shortfall, in (0, 1).
+
+    Source: released reproduction of arXiv:2606.00262 (hsme98/weince @ 49485f3), as specified, not as coded.
+
+    >>> extra = ReleasedTopMLoss()
+    >>> loss = extra(torch.randn(16, 8), torch.randn(16, 8))
+    >>> loss.ndim, list(extra.state_dict())
+    (0, ['slope'])
+    """
+
+    slope: Tensor
+
+    def __init__(
+        self,
+        temperature: float = 0.5,
+        top: int = 50,
+        weibit_share: float = 0.5,
+        softmax_share: float = 0.5,
+        momentum: float = 0.9,
+        initial_slope: float = 4.0,
+        eps: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        check_number("temperature", temperature, "finite and > 0", lambda v: v > 0)
+        check_number("top", top, "an integer >= 1", lambda v: v >= 1 and v == int(v))
+        check_number("weibit_share", weibit_share, "finite and >= 0", lambda v: v >= 0)
+        check_number("softmax_share", softmax_share, "finite and >= 0", lambda v: v >= 0)
+        check_number("momentum", momentum, "in [0, 1]", lambda v: 0 <= v <= 1)
+        check_number("initial_slope", initial_slope, "finite and > 0", lambda v: v > 0)
+        check_number("eps", eps, "in (0, 1)", lambda v: 0 < v < 1)
+        self.temperature = temperature
+        self.top = int(top)
+        self.weibit_share = weibit_share
+        self.softmax_share = softmax_share
+        self.momentum = momentum
+        self.eps = eps
+        self.register_buffer("slope", torch.tensor(float(initial_slope)))
+
+    def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
+        """Loss of embeddings z_a and z_b, (N, D) each."""
+        check_embeddings(z_a, z_b)
+        with torch.autocast(device_type=z_a.device.type, enabled=False):
+            contest = two_views(z_a, z_b)
+            if self.training:
+                self._move(pooled_slope(contest, self.eps))
+            weibit, softmax = (
+                top_m_loss(
+                    contest,
+                    self.top,
+                    weight=weight,
+                    # A copy, so that the next step's move does not touch what backward still needs.
+                    slope=self.slope.clone(),
+                    temperature=self.temperature,
+                    eps=self.eps,
+                )
+                for weight in (1.0, 0.0)
+            )
+        return self.weibit_share * weibit + self.softmax_share * softmax
+
+    @torch.no_grad()
+    def _move(self, pooled: PooledSlope) -> None:
+        target = pooled.slope.clamp(0.5, 16.0).to(self.slope.dtype)
+        moved = self.momentum * self.slope + (1 - self.momentum) * target
+        accepted = (pooled.r2 >= 0.85) & (pooled.slope > 0)
+        self.slope.copy_(torch.where(accepted, moved, self.slope))
+
+    def extra_repr(self) -> str:
+        return f"temperature={self.temperature}, top={self.top}, momentum={self.momentum}"
