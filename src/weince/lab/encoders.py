@@ -1,0 +1,54 @@
+"""The encoders: images to features h, and the projection of features to embeddings z where the loss is computed."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from weince.lab.recipe import Recipe
+
+__all__ = ["make_encoder", "make_projection"]
+
+
+def make_encoder(recipe: Recipe, channels: int, size: int, seed: int) -> tuple[nn.Module, int]:
+    """An encoder with initial weights drawn from `seed`, and the width of its features.
+
+    Args:
+        recipe: names the encoder.
+        channels: of the images.
+        size: edge length of the images in pixels.
+        seed: of the initial weights.
+    """
+    torch.manual_seed(seed)
+    if recipe.encoder == "small":
+        width = 16 if size <= 16 else 32
+        return _small(channels, width, stride=1 if size <= 16 else 2), 4 * width
+    return _resnet18(channels), 512
+
+
+def make_projection(features: int, width: int, seed: int) -> nn.Module:
+    """Two linear layers without bias, ReLU between, hidden width that of the features.
+
+    Source: arXiv:2606.00262, training protocol.
+    """
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(features, features, bias=False), nn.ReLU(), nn.Linear(features, width, bias=False))
+
+
+def _small(channels: int, width: int, stride: int) -> nn.Module:
+    layers: list[nn.Module] = []
+    plan = ((width, stride), (width, 1), (2 * width, 2), (2 * width, 1), (4 * width, 2), (4 * width, 1))
+    for out, step in plan:
+        layers += [nn.Conv2d(channels, out, 3, step, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
+        channels = out
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def _resnet18(channels: int) -> nn.Module:
+    import timm
+
+    net = timm.create_model("resnet18", pretrained=False, num_classes=0, in_chans=channels)
+    # Small images: the usual 7x7 stride-2 stem and the pool behind it would leave an eighth of them.
+    net.conv1 = nn.Conv2d(channels, 64, kernel_size=3, stride=1, padding=1, bias=False)
+    net.maxpool = nn.Identity()
+    return net

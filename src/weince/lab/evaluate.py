@@ -1,0 +1,128 @@
+"""The evaluation: how good frozen features are, by nearest neighbours and by a linear probe."""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import NearestNeighbors
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler, normalize
+from torch import Tensor, nn
+
+from weince.candidates import two_views
+from weince.gate import Gate
+from weince.loss import weince_loss
+
+__all__ = ["HeldOut", "Labelled", "Probe", "fit_probe", "held_out_tail", "neighbour_scores"]
+
+NEIGHBOURS = 50
+"""k of the weighted vote."""
+VOTE_TEMPERATURE = 0.1
+RECALL_AT = (1, 5, 10, 20)
+INVERSE_PENALTIES = (0.001, 0.01, 0.1, 1.0, 10.0)
+"""C of the logistic regression, tried on validation data."""
+
+
+class Labelled(NamedTuple):
+    """Features (N, F) and labels (N,)."""
+
+    features: np.ndarray
+    labels: np.ndarray
+
+
+class Probe(NamedTuple):
+    """A linear probe, and how its regularisation was chosen."""
+
+    model: Pipeline
+    inverse_penalty: float
+    validation_accuracy: float
+    converged: bool
+
+
+class HeldOut(NamedTuple):
+    """How held-out views compete: one entry per anchor (A,), and all negatives counted in 200 bins of [-1, 1]."""
+
+    positive: np.ndarray
+    hardest: np.ndarray
+    slope: np.ndarray
+    weight: np.ndarray
+    histogram: np.ndarray
+
+
+def neighbour_scores(reference: Labelled, query: Labelled) -> dict[str, float]:
+    """Recall@k and weighted kNN accuracy under cosine similarity.
+
+    recall@k is the share of queries of which any of the k nearest reference features has the label. The vote is
+    that of the 50 nearest, each weighing exp(s / 0.1).
+
+    Args:
+        reference: labelled training features.
+        query: what is judged.
+
+    Returns:
+        recall_at_1, _5, _10, _20 and knn_accuracy, in [0, 1].
+
+    Source: arXiv:2606.00262, frozen-feature evaluation; the vote is that of arXiv:1805.01978.
+    """
+    count = min(NEIGHBOURS, len(reference.labels))
+    search = NearestNeighbors(n_neighbors=count, metric="cosine", algorithm="brute")
+    distance, index = search.fit(normalize(reference.features)).kneighbors(normalize(query.features))
+    found = reference.labels[index]
+    right = found == query.labels[:, None]
+    scores = {f"recall_at_{k}": float(right[:, :k].any(axis=1).mean()) for k in RECALL_AT}
+    votes = np.zeros((len(query.labels), int(max(reference.labels.max(), query.labels.max())) + 1))
+    # The nearest one's factor is taken out: it is common to all votes of a row.
+    np.add.at(votes, (np.arange(len(found))[:, None], found), np.exp((distance[:, :1] - distance) / VOTE_TEMPERATURE))
+    scores["knn_accuracy"] = float((votes.argmax(axis=1) == query.labels).mean())
+    return scores
+
+
+def fit_probe(training: Labelled, validation: Labelled) -> Probe:
+    """Multinomial logistic regression on standardised features, its L2 penalty chosen on validation data.
+
+    Args:
+        training: what it is fitted on.
+        validation: what the penalty is chosen on; of equal accuracies the strongest penalty wins.
+    """
+    best: Probe | None = None
+    for inverse_penalty in INVERSE_PENALTIES:
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=inverse_penalty, max_iter=500, tol=1e-3))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ConvergenceWarning)
+            model.fit(*training)
+        converged = not any(issubclass(w.category, ConvergenceWarning) for w in caught)
+        accuracy = float(model.score(*validation))
+        if best is None or accuracy > best.validation_accuracy:
+            best = Probe(model, inverse_penalty, accuracy, converged)
+    assert best is not None
+    return best
+
+
+@torch.no_grad()
+def held_out_tail(encoder: nn.Module, projection: nn.Module, views: Tensor, gate: Gate) -> HeldOut:
+    """How the two views of held-out images compete in the space of the loss, with the weight the gate would give.
+
+    Args:
+        encoder: frozen.
+        projection: to the embeddings.
+        views: (2N, C, S, S), all of view a, then all of view b.
+        gate: how weight and slope are measured.
+    """
+    z_a, z_b = projection.eval()(encoder(views)).float().cpu().chunk(2)
+    output = weince_loss(z_a, z_b, gate=gate if gate.needs_fit else Gate())
+    assert output.tail is not None
+    contest = two_views(z_a, z_b)
+    similarity = contest.similarity()
+    positive, negative = contest.roles()
+    return HeldOut(
+        positive=similarity[positive].numpy(),
+        hardest=(1 - output.tail.nearness).numpy(),
+        slope=output.tail.slope.numpy(),
+        weight=output.weight.numpy(),
+        histogram=torch.histc(similarity[negative], bins=200, min=-1.0, max=1.0).numpy(),
+    )

@@ -1,0 +1,169 @@
+"""The recipe: one typed, validated object that says everything a comparison does, as TOML and on the command line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from weince.gate import Gate
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # pyright: ignore
+
+__all__ = [
+    "PAPER_TEMPERATURE",
+    "REFERENCE",
+    "Data",
+    "Loss",
+    "Metric",
+    "Recipe",
+    "RecipeError",
+    "preset",
+    "read",
+    "write",
+]
+
+Data = Literal["digits", "cifar10", "tiny-imagenet", "folder"]
+Encoder = Literal["small", "resnet18"]
+Loss = Literal["infonce", "weince", "weince-released"]
+Metric = Literal["linear_accuracy", "knn_accuracy", "recall_at_1", "recall_at_5", "recall_at_10", "recall_at_20"]
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["32-true", "bf16-mixed"]
+
+REFERENCE: Loss = "infonce"
+"""The loss that the others are compared with."""
+PAPER_TEMPERATURE = 0.5
+"""InfoNCE at this temperature is what the paper compares with."""
+
+
+class RecipeError(Exception):
+    """A recipe that cannot be carried out; the message names every setting that is wrong, and why."""
+
+
+class Recipe(BaseModel):
+    """Everything a comparison does. Two comparisons with equal recipes on one machine give equal numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "digits"
+    """Folder of the results, under `output`."""
+    output: Path = Path("runs")
+    """Where results go."""
+
+    data: Data = "digits"
+    """Images: scikit-learn's digits, parquet files of CIFAR-10 or Tiny-ImageNet, or a folder of images."""
+    data_dir: Path | None = None
+    """Folder of the parquet files, or of the images: CLASS/IMAGE, or train/CLASS/IMAGE and test/CLASS/IMAGE."""
+    subset: Annotated[int, Field(ge=20)] | None = None
+    """Training and validation images to use, the same share of every class; all when not given."""
+    test_subset: Annotated[int, Field(ge=10)] | None = None
+    """Test images to use, likewise."""
+    image_size: Annotated[int, Field(ge=8, le=512)] | None = None
+    """Edge length in pixels to which the images of a folder are resized; 32 when not given."""
+    validation_fraction: Annotated[float, Field(gt=0, lt=0.9)] = 0.2
+    """Share of the training images that chooses temperatures and regularisation, never trained on."""
+    split_seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of subsets and splits, which are the same for every run."""
+
+    encoder: Encoder = "small"
+    """Six 3x3 convolutions (wide enough for a CPU), or timm's ResNet-18 with a 3x3 stem and no max-pool."""
+    projection: Annotated[int, Field(ge=2)] = 64
+    """Width of the projection, where the loss is computed."""
+
+    losses: Annotated[tuple[Loss, ...], Field(min_length=1)] = ("infonce", "weince")
+    """What is compared. "weince-released" is slope 1 with the two extra top-M terms."""
+    temperatures: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (0.05, 0.1, 0.2, 0.5, 1.0)
+    """Every loss is tried at every one of these."""
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (7, 21, 63)
+    """Seeds of initial weights, order of data and views, the same for every loss and temperature."""
+    gate: Gate = Gate()
+    """How WEINCE measures weight and slope."""
+
+    epochs: Annotated[int, Field(ge=1)] = 20
+    """Passes over the training images."""
+    batch_size: Annotated[int, Field(ge=2)] = 256
+    """Examples a step; twice as many views. The last incomplete batch is dropped."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Of Adam."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """Of the learning rate, over all steps."""
+
+    select_by: Metric = "linear_accuracy"
+    """Validation score, averaged over seeds, by which each loss's temperature is chosen."""
+    device: Device = "auto"
+    """Where to train; auto takes a CUDA GPU when there is one."""
+    precision: Precision = "32-true"
+    """Of the encoder; the loss is always float32 or better."""
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise RecipeError("\n".join(map(_reason, error.errors()))) from None
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Recipe:
+        for setting in ("losses", "temperatures", "seeds"):
+            values = getattr(self, setting)
+            if len(set(values)) < len(values):
+                raise ValueError(f"`{setting}` names something twice: {list(values)}")
+        if REFERENCE not in self.losses:
+            raise ValueError(f'`losses` must hold "{REFERENCE}", with which the others are compared')
+        if self.data == "digits" and self.data_dir is not None:
+            raise ValueError('data "digits" ships with scikit-learn: leave `data_dir` out, or name other `data`')
+        if self.image_size is not None and self.data != "folder":
+            raise ValueError(f'`image_size` resizes images of data "folder"; "{self.data}" has its own size')
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """Where the results of this comparison lie."""
+        return self.output / self.name
+
+
+def preset(data: Data) -> dict[str, Any]:
+    """Settings from which a comparison on `data` starts when no file is given."""
+    return {"name": data, "data": data} | ({} if data == "digits" else {"epochs": 100})
+
+
+def _reason(item: Any) -> str:
+    where = ".".join(str(part) for part in item["loc"])
+    message = item["msg"].removeprefix("Value error, ").rstrip(".")
+    if not where:
+        return f"Contradiction: {message}."
+    if item["type"] == "extra_forbidden":
+        return f"Setting `{where}` is unknown. Known: {', '.join(Recipe.model_fields)}."
+    return f"Setting `{where}`: {message}. Found {item['input']!r}."
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Settings of a TOML file, not yet validated.
+
+    Raises:
+        RecipeError: no such file, or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"Recipe {path} cannot be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"Recipe {path} is not TOML: {error}.") from None
+
+
+def write(recipe: Recipe) -> str:
+    """TOML text that `read` and `Recipe` turn into an equal one; settings left out are None."""
+    return tomli_w.dumps(_without_none(recipe.model_dump(mode="json")))
+
+
+def _without_none(settings: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_none(value) if isinstance(value, dict) else value
+        for key, value in settings.items()
+        if value is not None
+    }
