@@ -1,48 +1,71 @@
-"""The command line: `weince compare`."""
+"""`weince compare`: settings from presets, a TOML file and options; a live progress bar; the table at the end."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
 
-__all__ = ["main"]
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-USAGE = """\
-usage: weince COMMAND [OPTIONS]
+from weince.lab.compare import compare
+from weince.lab.recipe import Data, Recipe, RecipeError, preset, read
+from weince.lab.report import print_table, write_report
 
-  compare [RECIPE.toml] [OPTIONS]   train an encoder with InfoNCE and with WEINCE alike, freeze it, and report which
-                                    features are better. Without options: handwritten digits, two minutes on a CPU.
-  compare --help                    all settings
-  --version
-"""
+__all__ = ["run_compare", "settings"]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command.
+def settings(arguments: Sequence[str]) -> Recipe:
+    """The recipe of a command line: options over the TOML file, the file over the preset of its data.
 
     Args:
-        arguments: of the command line; those of the process when None.
+        arguments: [RECIPE.toml] [OPTIONS].
 
-    Returns:
-        Exit status: 0 done, 2 refused, 130 stopped by the user.
+    Raises:
+        RecipeError: the file cannot be read, or settings are unknown, malformed or contradictory.
+        SystemExit: an option cannot be parsed, or --help.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:1] == ["--version"]:
-        import weince
+    words = list(arguments)
+    written = read(Path(words.pop(0))) if words and not words[0].startswith("-") else {}
+    # The data named on the command line decides which preset the other settings start from.
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--data", choices=get_args(Data), default=written.get("data", "digits"))
+    data = finder.parse_known_args(words)[0].data
+    if data not in get_args(Data):
+        Recipe(**written)  # refuses, and says why
+    return tyro.cli(Recipe, default=Recipe(**(preset(data) | written)), args=words, prog="weince compare [RECIPE.toml]")
 
-        print(weince.__version__)
-        return 0
-    if words[:1] != ["compare"]:
-        asked = not words or words[0] in ("-h", "--help")
-        print(USAGE, end="", file=sys.stdout if asked else sys.stderr)
-        if not asked:
-            print(f"\nUnknown command {words[0]!r}.", file=sys.stderr)
-        return 0 if asked else 2
+
+def run_compare(arguments: Sequence[str]) -> int:
+    """`weince compare`; returns the exit status."""
+    console = Console()
     try:
-        from weince.lab.command import run_compare
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("weince"):
-            raise
-        print(f"`weince compare` needs {error.name}: pip install 'weince[lab]'", file=sys.stderr)
+        recipe = settings(arguments)
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("epochs"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+        ) as bar:
+            task = bar.add_task("Reading images", total=None)
+            result = compare(
+                recipe, lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
+            )
+    except RecipeError as error:
+        print(error, file=sys.stderr)
         return 2
-    return run_compare(words[1:])
+    except KeyboardInterrupt:
+        print("\nStopped. The same command continues where it was.", file=sys.stderr)
+        return 130
+    page = write_report(recipe.folder)
+    print_table(result, console)
+    console.print(f"[bold]{page}[/bold] shows it with figures; every number lies in {recipe.folder}.", soft_wrap=True)
+    return 0

@@ -1,0 +1,35 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup compare test lint test-lowest constraints clean
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml constraints.txt
+	@echo "Installing pinned versions into .venv: a few minutes and about 6 GB, once."
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+compare: setup ## InfoNCE and WEINCE on handwritten digits, about two minutes; ARGS="--epochs 5" and the like
+	$(BIN)/weince compare $(ARGS)
+
+test: setup ## the whole test suite
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+test-lowest: ## the core's tests with the lowest torch that pyproject.toml admits
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/pip install --quiet --disable-pip-version-check 'torch==2.4.0' 'numpy<2.3' setuptools hypothesis pytest pytest-timeout
+	.venv-lowest/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	.venv-lowest/bin/python -m pytest --ignore src/weince/lab --ignore tests/lab $(ARGS)
+
+constraints: ## pin what is installed now
+	$(BIN)/pip freeze --exclude-editable | sed 's/$$/ ; python_version >= "3.11"/' > constraints.txt
+
+clean:
+	rm -rf .venv .venv-lowest .pytest_cache .ruff_cache .hypothesis

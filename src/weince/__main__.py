@@ -1,0 +1,50 @@
+"""The command line's door: it opens without the lab, and says what to install when the lab is missing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+USAGE = """\
+usage: weince COMMAND [OPTIONS]
+
+  compare [RECIPE.toml] [OPTIONS]   train an encoder with InfoNCE and with WEINCE alike, freeze it, and report which
+                                    features are better. Without options: handwritten digits, two minutes on a CPU.
+  compare --help                    all settings
+  --version
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: of the command line; those of the process when None.
+
+    Returns:
+        Exit status: 0 done, 2 refused, 130 stopped by the user.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["--version"]:
+        import weince
+
+        print(weince.__version__)
+        return 0
+    if words[:1] != ["compare"]:
+        asked = not words or words[0] in ("-h", "--help")
+        print(USAGE, end="", file=sys.stdout if asked else sys.stderr)
+        if not asked:
+            print(f"\nUnknown command {words[0]!r}.", file=sys.stderr)
+        return 0 if asked else 2
+    try:
+        from weince.lab.cli import run_compare
+    except ImportError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return run_compare(words[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
