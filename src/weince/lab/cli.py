@@ -12,9 +12,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from weince.lab.compare import compare
 from weince.lab.recipe import Data, Recipe, RecipeError, preset, read
-from weince.lab.report import print_table, write_report
 
 __all__ = ["run_compare", "settings"]
 
@@ -45,6 +43,10 @@ def run_compare(arguments: Sequence[str]) -> int:
     console = Console()
     try:
         recipe = settings(arguments)
+        # Lightning, kornia and the rest take seconds to import: after --help and the refusals.
+        from weince.lab.compare import compare
+        from weince.lab.report import print_table, write_report
+
         with Progress(
             TextColumn("{task.description}"),
             BarColumn(),

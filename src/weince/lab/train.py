@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
 import warnings
 from collections.abc import Callable
@@ -207,7 +208,8 @@ def train(recipe: Recipe, run: Run, images: Images, folder: Path, on_epoch: Call
         )
         try:
             trainer.fit(model, ckpt_path=checkpoint, weights_only=True)
-        except SystemExit:  # what Lightning makes of an interrupt
+        except SystemExit:  # what Lightning makes of an interrupt, deaf to the next one
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             raise KeyboardInterrupt from None
     encoded = Encoded(model.encoder.cpu(), model.projection.cpu())
     for name, half in encoded._asdict().items():

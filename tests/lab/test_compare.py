@@ -1,0 +1,169 @@
+"""The whole command, in real processes."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+
+import pytest
+
+from weince.__main__ import main
+
+SMALL = ["--temperatures", "0.2", "0.5", "--seeds", "1", "2", "--epochs", "1", "--device", "cpu"]
+
+
+def weince(*words, **options):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+    command = [sys.executable, "-W", "ignore", "-m", "weince", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, **options)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    output = tmp_path_factory.mktemp("runs")
+    done = weince("compare", *SMALL, "--output", output)
+    assert done.returncode == 0, done.stderr
+    return output / "digits", done
+
+
+def test_it_leaves_everything_it_promises(finished):
+    folder, done = finished
+    for name in ("recipe.toml", "result.json", "scores.csv", "report.html"):
+        assert (folder / name).stat().st_size > 0
+    figures = {"temperatures", "paired", "tail", "hard_negatives", "training"}
+    assert {path.stem for path in (folder / "figures").glob("*.png")} == figures
+    runs = sorted(path.name for path in (folder / "runs").iterdir())
+    assert len(runs) == 8
+    for run in runs:
+        inside = {path.name for path in (folder / "runs" / run).iterdir()}
+        assert {
+            "history.csv",
+            "validation.json",
+            "held_out.npz",
+            "encoder.safetensors",
+            "projection.safetensors",
+        } <= inside
+        assert not [name for name in inside if name.endswith(".ckpt") or name.startswith(".")]
+    result = json.loads((folder / "result.json").read_text())
+    assert result["sentences"][0] in " ".join(done.stdout.split())
+
+
+def test_only_the_reported_runs_were_scored_on_test_images(finished):
+    folder, _ = finished
+    result = json.loads((folder / "result.json").read_text())
+    reported = {f"{row['loss']}-t{row['temperature']:g}-s{seed}" for row in result["rows"] for seed in (1, 2)}
+    assert {path.parent.name for path in (folder / "runs").glob("*/test.json")} == reported
+
+
+def test_the_page_is_whole_and_asks_nothing_of_the_network(finished):
+    folder, _ = finished
+    page = (folder / "report.html").read_text(encoding="utf-8")
+
+    class Sources(HTMLParser):
+        found: list[str] = []  # noqa: RUF012
+        tags: list[str] = []  # noqa: RUF012
+
+        def handle_starttag(self, tag, attrs):
+            self.tags.append(tag)
+            self.found.extend(value for name, value in attrs if name in ("src", "href", "srcset", "data"))
+
+    parser = Sources()
+    parser.feed(page)
+    assert len(parser.found) == 5
+    assert all(source.startswith("data:image/png;base64,") for source in parser.found)
+    assert "link" not in parser.tags
+    assert not re.search(r"url\(|@import|https?://", page)
+
+
+def test_the_same_command_repeats_nothing_and_more_seeds_add_to_it(finished):
+    folder, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in (folder / "runs").glob("*/*")}
+    first = json.loads((folder / "result.json").read_text())
+    extended = [word if word != "2" else "3" for word in SMALL]
+    assert weince("compare", *SMALL, "--output", folder.parent).returncode == 0
+    again = json.loads((folder / "result.json").read_text())
+    assert {key: first[key] for key in ("rows", "differences", "validation")} == {
+        key: again[key] for key in ("rows", "differences", "validation")
+    }
+    assert weince("compare", *extended, "--output", folder.parent).returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert len(list((folder / "runs").iterdir())) == 12
+
+
+def test_other_settings_in_the_same_folder_are_refused(finished):
+    folder, _ = finished
+    before = (folder / "recipe.toml").read_text()
+    refused = weince("compare", *SMALL, "--output", folder.parent, "--learning-rate", "0.01")
+    assert refused.returncode == 2
+    assert "learning_rate: 0.001 there, 0.01 now" in refused.stderr
+    assert (folder / "recipe.toml").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--epochs", "0"], "`epochs`"),
+        (["--data", "cifar10"], "`data_dir`"),
+        (["--seeds", "1", "1"], "`seeds`"),
+        (["--batch-size", "2000"], "`batch_size`"),
+        (["--epochz", "3"], "--epochz"),
+        (["none.toml"], "none.toml"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is_written(words, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    try:
+        status = main(["compare", *words])
+    except SystemExit as exit:  # an option that does not parse
+        status = exit.code
+    assert status == 2
+    assert says in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_killed_comparison_continues_to_the_same_end(tmp_path):
+    words = ["--losses", "infonce", "--temperatures", "0.2", "--seeds", "1", "--epochs", "6", "--device", "cpu"]
+    assert weince("compare", *words, "--output", tmp_path / "whole").returncode == 0
+
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore", "-m", "weince", "compare", *words, "--output", str(tmp_path / "killed")]
+    killed = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    folder = tmp_path / "killed" / "digits" / "runs" / "infonce-t0.2-s1"
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("0000[1-4].ckpt")):
+        assert killed.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not (folder / "validation.json").exists()
+
+    assert weince("compare", *words, "--output", tmp_path / "killed").returncode == 0
+    whole = tmp_path / "whole" / "digits" / "runs" / "infonce-t0.2-s1"
+    for name in ("encoder.safetensors", "projection.safetensors", "test.json"):
+        assert (folder / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path):
+    filelock = pytest.importorskip("filelock")
+    (tmp_path / "digits").mkdir()
+    with filelock.FileLock(tmp_path / "digits" / ".lock"):
+        refused = weince("compare", *SMALL, "--output", tmp_path)
+    assert refused.returncode == 2
+    assert "another process" in refused.stderr
+
+
+def test_without_the_lab_the_command_says_what_to_install():
+    code = (
+        "import sys; sys.modules['tyro'] = None\n"
+        "import importlib.util as u; find = u.find_spec\n"
+        "u.find_spec = lambda name, *rest: None if name == 'tyro' else find(name, *rest)\n"
+        "from weince.__main__ import main; sys.exit(main(['compare']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.strip() == "weince.lab needs tyro, which is not installed: pip install 'weince[lab]'"

@@ -1,0 +1,108 @@
+import csv
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import weince.lab.train
+from weince.lab.data import load
+from weince.lab.recipe import Recipe
+from weince.lab.train import Run, checkpoints, train
+
+RECIPE = Recipe(epochs=3, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def images():
+    return load(RECIPE).training
+
+
+def history(folder):
+    with (folder / "history.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if k != "images_per_second"} for row in csv.DictReader(file)]
+
+
+def weights(folder):
+    return {part: load_file(folder / f"{part}.safetensors") for part in ("encoder", "projection")}
+
+
+def same(a, b):
+    return all(torch.equal(a[part][name], b[part][name]) for part in a for name in a[part])
+
+
+def stop_at(epoch):
+    def on_epoch(done):
+        if done == epoch:
+            raise KeyboardInterrupt
+
+    return on_epoch
+
+
+@pytest.mark.parametrize("loss", ["infonce", "weince", "weince-released"])
+def test_a_stopped_run_ends_like_an_undisturbed_one(loss, images, tmp_path):
+    run = Run(loss, 0.2, 5)
+    train(RECIPE, run, images, tmp_path / "whole", lambda epoch: None)
+    with pytest.raises(KeyboardInterrupt):
+        train(RECIPE, run, images, tmp_path / "stopped", stop_at(2))
+    assert len(checkpoints(tmp_path / "stopped")) == 1
+    train(RECIPE, run, images, tmp_path / "stopped", lambda epoch: None)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "stopped"))
+    assert history(tmp_path / "whole") == history(tmp_path / "stopped")
+    assert len(history(tmp_path / "whole")) == 3
+
+
+def test_another_seed_ends_elsewhere(images, tmp_path):
+    for seed in (1, 2):
+        train(
+            Recipe(epochs=1, device="cpu"), Run("weince", 0.2, seed), images, tmp_path / str(seed), lambda epoch: None
+        )
+    assert not same(weights(tmp_path / "1"), weights(tmp_path / "2"))
+
+
+def test_a_checkpoint_cut_short_is_passed_over(images, tmp_path):
+    run = Run("weince", 0.2, 5)
+    train(RECIPE, run, images, tmp_path / "whole", lambda epoch: None)
+    with pytest.raises(KeyboardInterrupt):
+        train(RECIPE, run, images, tmp_path / "cut", stop_at(2))
+    (first,) = checkpoints(tmp_path / "cut")
+    (tmp_path / "cut" / "00001.ckpt").write_bytes(first.read_bytes()[:5000])
+    train(RECIPE, run, images, tmp_path / "cut", lambda epoch: None)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+
+
+def test_both_losses_see_the_same_images_views_and_initial_weights(images, tmp_path, monkeypatch):
+    seen = {}
+    make = weince.lab.train.make_criterion
+
+    def recording(loss, temperature, gate):
+        criterion = make(loss, temperature, gate)
+        criterion.register_forward_pre_hook(
+            lambda _, z: seen.setdefault(loss, []).append(torch.cat(z).detach().clone())
+        )
+        return criterion
+
+    monkeypatch.setattr(weince.lab.train, "make_criterion", recording)
+    for loss in ("infonce", "weince", "weince-released"):
+        train(Recipe(epochs=1, device="cpu"), Run(loss, 0.2, 5), images, tmp_path / loss, lambda epoch: None)
+    assert torch.equal(seen["infonce"][0], seen["weince"][0])
+    assert torch.equal(seen["infonce"][0], seen["weince-released"][0])
+    assert not torch.equal(seen["infonce"][-1], seen["weince"][-1])  # they learn different things from there
+
+
+def test_history_holds_what_a_reader_of_curves_needs(images, tmp_path):
+    for loss in ("infonce", "weince"):
+        train(RECIPE, Run(loss, 0.2, 5), images, tmp_path / loss, lambda epoch: None)
+        rows = history(tmp_path / loss)
+        assert list(rows[0]) == ["epoch", "weight", "slope", "rho_0", "loss", "gradient_norm"]
+        assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    assert {float(row["weight"]) for row in history(tmp_path / "infonce")} == {0.0}
+    assert all(0 < float(row["weight"]) < 1 for row in history(tmp_path / "weince"))
+    # InfoNCE's tail is measured too, on the same first batch of embeddings' epoch, by the same fit.
+    assert all(float(row["slope"]) > 0 for row in history(tmp_path / "infonce"))
+    assert list((tmp_path / "weince").glob("events.out.tfevents.*"))
+
+
+def test_the_loss_goes_down(images, tmp_path):
+    train(Recipe(epochs=6, device="cpu"), Run("weince", 0.2, 5), images, tmp_path, lambda epoch: None)
+    losses = [float(row["loss"]) for row in history(tmp_path)]
+    assert losses[-1] < losses[0] - 0.3
