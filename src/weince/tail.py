@@ -52,7 +52,8 @@ def tail_size(negatives: int, fraction: float, minimum: int) -> int:
     >>> tail_size(510, fraction=0.10, minimum=32), tail_size(20, fraction=0.10, minimum=32)
     (51, 20)
     """
-    return min(negatives, max(minimum, 10, round(fraction * negatives)))
+    # Pairs: the compilers of older versions take max of two symbols, not of three.
+    return min(negatives, max(max(minimum, 10), round(fraction * negatives)))
 
 
 @torch.no_grad()

@@ -1,0 +1,57 @@
+"""Imports point one way, and the core needs torch alone."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import weince
+
+ROOMS = {
+    "formula": set(),
+    "checks": set(),
+    "candidates": set(),
+    "tail": {"formula"},
+    "gate": {"checks", "tail"},
+    "loss": {"candidates", "checks", "formula", "gate", "tail"},
+    "released": {"candidates", "checks", "formula", "tail"},
+    "__init__": {"gate", "loss", "released", "tail"},
+    "__main__": {"weince", "lab.cli"},  # the lab's door: `python -m weince`, imported by no other
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports anywhere, function bodies included."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative import"
+            found.add(node.module)
+    return found
+
+
+def test_imports_of_the_core_point_one_way():
+    files = {path.stem: path for path in Path(weince.__file__).parent.glob("*.py")}
+    assert set(files) == set(ROOMS)  # a new room says here what it may touch
+    for name, path in files.items():
+        found = imports(path)
+        own = {module.removeprefix("weince.") for module in found if module.split(".")[0] == "weince"}
+        assert own <= ROOMS[name], name
+        others = {module.split(".")[0] for module in found} - {"weince"}
+        assert others <= sys.stdlib_module_names | {"torch"}, name
+
+
+def test_importing_weince_loads_nothing_third_party_beyond_torch():
+    program = """
+import sys, torch
+before = set(sys.modules)
+import weince
+print(*sorted({name.split(".")[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)))
+print(*sorted(name for name in sys.modules if name.startswith("weince.lab")))
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    assert ran.stdout.splitlines() == ["weince", ""]
