@@ -22,11 +22,12 @@ lint: setup
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 
+# Inductor of torch 2.4 to 2.6 fails on WEINCELoss on a CPU, inside itself; eager PyTorch is what is shown here.
 test-lowest: ## the core's tests with the lowest torch that pyproject.toml admits
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/pip install --quiet --disable-pip-version-check 'torch==2.4.0' 'numpy<2.3' setuptools hypothesis pytest pytest-timeout
 	.venv-lowest/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
-	.venv-lowest/bin/python -m pytest --ignore src/weince/lab --ignore tests/lab $(ARGS)
+	.venv-lowest/bin/python -m pytest --ignore src/weince/lab --ignore tests/lab --ignore tests/test_compile.py $(ARGS)
 
 constraints: ## pin what is installed now
 	$(BIN)/pip freeze --exclude-editable | sed 's/$$/ ; python_version >= "3.11"/' > constraints.txt

@@ -52,7 +52,7 @@ def read_golden(path: Path) -> tuple[Case, Values]:
     with np.load(path) as archive:
         values = {key: np.asarray(archive[key], dtype=np.float64) for key in archive.files}
     gate = Gate(*(float(values[key]) for key in ("kappa_rho", "kappa_aic", "aic_margin", "quantile")))
-    case = Case(path.stem, values["z_i"], values["z_j"], float(values["temperature"]), gate)
+    case = Case("_".join(path.stem.split("_")[:2]), values["z_i"], values["z_j"], float(values["temperature"]), gate)
     return case, {key: value for key, value in values.items() if key not in INPUTS | LEFT_OUT}
 
 

@@ -14,12 +14,12 @@ ROUNDING = 8 * 2.0**-24
 
 # 1 - s of positives near the cap keeps about four digits in float32, so these small losses (0.025 nats) are off by 1e-4
 # relative, 3e-6 nats: rounding of the inputs of the formula, not of the formula.
-NEAR_CAP = {("03_nearcap_n48_d16", key) for key in ("loss_weibit_beta4", "weibit_top8_beta4", "weibit_top50_beta4")}
+NEAR_CAP = {("03_nearcap", key) for key in ("loss_weibit_beta4", "weibit_top8_beta4", "weibit_top50_beta4")}
 
 golden_cases = pytest.mark.parametrize(("case", "expected"), GOLDEN, ids=[case.name for case, _ in GOLDEN])
 
 
-@pytest.mark.parametrize(("case", "expected"), GOLDEN, ids=[case.name for case, _ in GOLDEN])
+@golden_cases
 def test_oracle_is_golden(case: Case, expected: Values):
     assert _above(errors(by_oracle(case), expected), 1e-9) == {}
 
@@ -44,7 +44,7 @@ def test_float32_is_golden(case: Case, expected: Values, device: str):
     assert _above({key: worst[key] for key in GRADIENTS}, 5e-4) == {}
     allowed = float32_tolerance(case, expected)
     assert set(allowed) == set(STATISTICS)
-    assert {key for key in STATISTICS if np.any(np.abs(found[key] - expected[key]) > allowed[key])} == set()
+    assert {key for key in STATISTICS if not np.all(np.abs(found[key] - expected[key]) <= allowed[key])} == set()
 
 
 @pytest.mark.parametrize("case", BEYOND, ids=[case.name for case in BEYOND])

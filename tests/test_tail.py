@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import reference
+from weince import InfoNCELoss, weince_loss
 from weince.candidates import unit_rows
 from weince.tail import TailFit, fit_tail, tail_size
 
@@ -165,3 +166,23 @@ def test_uniform_points_on_a_sphere_have_slope_half_the_dimension(d: int, slope:
     # 300 anchors give a standard error of 0.7 %. The lines themselves are biased low, by 1 to 2 % here, and for D = 5
     # the 2.5 % quantile adds as much. One dimension more or less would be 25 %.
     assert fit.slope.mean().item() == pytest.approx(slope, rel=0.06)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rounding_noise_is_no_tail(dtype: torch.dtype):
+    """Equidistant negatives and a collapsed batch: the spread of log delta is rounding, and sorted noise is a line."""
+    basis = torch.linalg.qr(torch.randn(64, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)).Q.T
+    one = torch.randn(1, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64).expand(20, -1)
+    for z in (basis.to(dtype), one.to(dtype)):
+        output = weince_loss(z, z)
+        assert output.tail is not None
+        assert not output.tail.valid.any()
+        assert (output.tail.slope == 0).all()
+        assert (output.weight == 0).all()
+        assert torch.equal(output.loss, InfoNCELoss()(z, z))
+    # A spread of a thousand times the rounding of float32 is a tail again.
+    generator = torch.Generator().manual_seed(2)
+    fit = fit_tail(
+        (0.5 + 5e-4 * torch.rand(6, 40, generator=generator, dtype=dtype)).sort(descending=True).values, 1e-6
+    )
+    assert fit.valid.all()

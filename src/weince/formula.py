@@ -78,9 +78,10 @@ def per_anchor_loss(logits: Tensor, positive: Tensor, negative: Tensor) -> Tenso
 
         loss_i = log sum_{j in P(i) + N(i)} exp(logit_ij)  -  mean_{p in P(i)} logit_ip
 
-    computed as -log sigmoid(lse over P(i) - lse over N(i)) + (lse over P(i) - mean over P(i)): a positive that wins
-    by far keeps its relative precision, where the difference of two large logarithms would cancel. With one positive
-    the second term is exactly 0. With several this is the mean of their negative log-probabilities (SupCon "out").
+    computed as -log sigmoid(lse over P(i) - lse over N(i)) + (lse over P(i) - mean over P(i)): the loss of a positive
+    that wins by far keeps its relative precision, where the difference of two large logarithms would cancel. With one
+    positive the second term is exactly 0. With several this is the mean of their negative log-probabilities (SupCon
+    "out").
 
     Args:
         logits: (A, M), finite.

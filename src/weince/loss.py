@@ -84,9 +84,7 @@ def weince_loss(
     tensor(1.1654)
     """
     check_embeddings(z_a, z_b)
-    check_number("temperature", temperature, "finite and > 0", lambda v: v > 0)
-    check_number("eps", eps, "in (0, 1)", lambda v: 0 < v < 1)
-    check_option("reduction", reduction, ("mean", "sum", "none"))
+    _check_settings(temperature, gate, reduction, eps)
     if check_finite:
         check_finite_rows(z_a, z_b)
     with torch.autocast(device_type=z_a.device.type, enabled=False):
@@ -107,6 +105,14 @@ def _dense(contest: Candidates, temperature: float, gate: Gate, reduction: Reduc
     if not isinstance(weight, Tensor):
         weight = torch.full_like(per_anchor, weight, requires_grad=False)
     return WEINCEOutput(reduce(per_anchor, reduction), per_anchor, weight, tail)
+
+
+def _check_settings(temperature: float, gate: Gate, reduction: Reduction, eps: float) -> None:
+    check_number("temperature", temperature, "finite and > 0", lambda v: v > 0)
+    check_number("eps", eps, "in (0, 1)", lambda v: 0 < v < 1)
+    check_option("reduction", reduction, ("mean", "sum", "none"))
+    if not isinstance(gate, Gate):
+        raise TypeError(f"Parameter `gate` should be a Gate. Found {type(gate).__name__}.")
 
 
 def reduce(per_anchor: Tensor, reduction: Reduction) -> Tensor:
@@ -135,11 +141,7 @@ class WEINCE(nn.Module):
         check_finite: bool = False,
     ) -> None:
         super().__init__()
-        check_number("temperature", temperature, "finite and > 0", lambda v: v > 0)
-        check_number("eps", eps, "in (0, 1)", lambda v: 0 < v < 1)
-        check_option("reduction", reduction, ("mean", "sum", "none"))
-        if not isinstance(gate, Gate):
-            raise TypeError(f"Parameter `gate` should be a Gate. Found {type(gate).__name__}.")
+        _check_settings(temperature, gate, reduction, eps)
         self.temperature = temperature
         self.gate = gate
         self.reduction: Reduction = reduction

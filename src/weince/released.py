@@ -142,8 +142,7 @@ class ReleasedTopMLoss(nn.Module):
                     contest,
                     self.top,
                     weight=weight,
-                    # A copy, so that the next step's move does not touch what backward still needs.
-                    slope=self.slope.clone(),
+                    slope=self.slope,
                     temperature=self.temperature,
                     eps=self.eps,
                 )

@@ -19,6 +19,8 @@ SSE_FLOOR = 1e-12
 SXX_FLOOR = 1e-12
 MEANINGLESS = 1e6
 """Added to the squared error of a line whose slope has the wrong sign, so that the other model wins."""
+ROUNDING = 4.0
+"""Bound on the rounding error of a cosine similarity, in units of the dtype's eps."""
 
 
 class TailFit(NamedTuple):
@@ -29,7 +31,7 @@ class TailFit(NamedTuple):
         r2: share of the variance of log F that the power-law line explains, <= 1.
         aic_gap: AIC of the Gumbel proxy minus AIC of the Weibull line; above 0 favours Weibull.
         nearness: rho, the smallest shortfall, in [eps, 2].
-        valid: bool; at least two points and a rising line.
+        valid: bool; at least two points, spread wider than rounding, and a rising line.
     """
 
     slope: Tensor
@@ -70,8 +72,11 @@ def fit_tail(hardest: Tensor, eps: float) -> TailFit:
 
         aic_gap = n * (log SSE_Gumbel - log SSE_Weibull)
 
-    and a line of the wrong sign loses. The two models answer for different responses, so `aic_gap` is far above
-    zero for smooth tails of *any* domain: it ranks anchors, it does not prove a domain.
+    and a line of the wrong sign loses. Shortfalls that differ by no more than rounding (equidistant negatives, a
+    collapsed batch) get slope 0: in float32 their noise, once sorted, would fit a line with a slope of 1e5.
+
+    The two models answer for different responses, so `aic_gap` is far above zero for smooth tails of *any* domain: it
+    ranks anchors, it does not prove a domain.
 
     Args:
         hardest: (A, K), the K largest similarities of negatives, in descending order. Float32 or better: 1 - s
@@ -100,10 +105,12 @@ def fit_tail(hardest: Tensor, eps: float) -> TailFit:
     x = torch.log(delta[:, burn:])
     # Sums of uncentred float32 logarithms cancel: they cost a factor of 40 in the weight.
     x = x - x.mean(dim=1, keepdim=True)
+    noise = (ROUNDING * torch.finfo(x.dtype).eps / delta[:, burn:]).square().sum(dim=1)
+    resolved = x.square().sum(dim=1) > noise
     rank = torch.arange(burn + 1, size + 1, dtype=torch.float64, device=x.device)
     log_f = torch.log(rank / (size + 1))
-    weibull_slope, weibull_sse, weibull_variance = _line(x, log_f)
-    gumbel_slope, gumbel_sse, _ = _line(x, torch.log(-log_f))
+    weibull_slope, weibull_sse, weibull_variance = _line(x, log_f, resolved)
+    gumbel_slope, gumbel_sse, _ = _line(x, torch.log(-log_f), resolved)
 
     r2 = 1 - weibull_sse / weibull_variance
     rising = weibull_slope > 0
@@ -118,9 +125,9 @@ def fit_tail(hardest: Tensor, eps: float) -> TailFit:
     )
 
 
-def _line(x: Tensor, response: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _line(x: Tensor, response: Tensor, resolved: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Least squares of one response (n,) on centred x (A, n): slope, residual and total sum of squares."""
     y = (response - response.mean()).to(x.dtype)
-    slope = (x @ y) / x.square().sum(dim=1).clamp_min(SXX_FLOOR)
+    slope = resolved * (x @ y) / x.square().sum(dim=1).clamp_min(SXX_FLOOR)
     residual = y - slope.unsqueeze(1) * x
     return slope, residual.square().sum(dim=1).clamp_min(SSE_FLOOR), y.square().sum()

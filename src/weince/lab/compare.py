@@ -122,7 +122,7 @@ def _check_same(recipe: Recipe, splits: Splits) -> None:
 def _finish(recipe: Recipe, run: Run, splits: Splits, progress: Progress, number: int, of: int) -> None:
     """Train a run and judge it on validation data, unless that is done."""
     folder = recipe.folder / "runs" / run.slug
-    what = f"{NAMES[run.loss]}, temperature {run.temperature:g}, seed {run.seed}"
+    what = f"{NAMES[run.loss]} at {run.temperature:g}, seed {run.seed}"
 
     def on_epoch(epoch: int) -> None:
         progress(what, number * recipe.epochs + epoch, of * recipe.epochs)

@@ -69,7 +69,7 @@ def print_table(result: Mapping[str, Any], console: Console) -> None:
             column[d["metric"]] = str(_interval(d))
     table.add_column(no_wrap=True)
     for label in columns:
-        table.add_column(label, justify="right", no_wrap=True)
+        table.add_column(label, justify="right")
     for metric, name in METRICS.items():
         table.add_row(name, *(by_metric[metric] for by_metric in columns.values()))
     console.print(table)

@@ -13,7 +13,7 @@ from weince.lab.train import Run
 
 __all__ = ["METRICS", "NAMES", "Row", "choose", "judge", "tidy"]
 
-NAMES: dict[str, str] = {"infonce": "InfoNCE", "weince": "WEINCE", "weince-released": "WEINCE, released form"}
+NAMES: dict[str, str] = {"infonce": "InfoNCE", "weince": "WEINCE", "weince-released": "WEINCE released"}
 METRICS: dict[str, str] = {
     "linear_accuracy": "linear accuracy",
     "knn_accuracy": "kNN accuracy",
