@@ -3,9 +3,8 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from weince.lab.paired import Interval, paired, sentence
-from weince.lab.recipe import Recipe
+from weince.lab.recipe import Recipe, Run
 from weince.lab.result import METRICS, choose, judge, tidy
-from weince.lab.train import Run
 
 RECIPE = Recipe(temperatures=(0.1, 0.2, 0.5), seeds=(1, 2, 3))
 

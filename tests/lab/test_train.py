@@ -6,8 +6,8 @@ from safetensors.torch import load_file
 
 import weince.lab.train
 from weince.lab.data import load
-from weince.lab.recipe import Recipe
-from weince.lab.train import Run, checkpoints, train
+from weince.lab.recipe import Recipe, Run
+from weince.lab.train import checkpoints, train
 
 RECIPE = Recipe(epochs=3, device="cpu")
 

@@ -33,9 +33,9 @@ from weince.lab.data import Splits, load
 from weince.lab.evaluate import Labelled, fit_probe, held_out_tail, neighbour_scores
 from weince.lab.features import extract, freeze
 from weince.lab.files import write_bytes, write_csv, write_json, write_text
-from weince.lab.recipe import Recipe, RecipeError, read, write
+from weince.lab.recipe import Recipe, RecipeError, Run, read, write
 from weince.lab.result import NAMES, choose, judge, tidy
-from weince.lab.train import Encoded, Run, build, checkpoints, train, two_views_of
+from weince.lab.train import Encoded, build, checkpoints, train, two_views_of
 from weince.lab.views import make_views
 
 __all__ = ["Progress", "compare"]

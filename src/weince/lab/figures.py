@@ -14,9 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from weince.lab.files import write_bytes
-from weince.lab.recipe import PAPER_TEMPERATURE
+from weince.lab.recipe import PAPER_TEMPERATURE, Run
 from weince.lab.result import METRICS, NAMES
-from weince.lab.train import Run
 
 __all__ = ["CAPTIONS", "draw"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -125,6 +125,19 @@ class Recipe(BaseModel):
     def folder(self) -> Path:
         """Where the results of this comparison lie."""
         return self.output / self.name
+
+
+class Run(NamedTuple):
+    """What differs between the runs of a comparison."""
+
+    loss: Loss
+    temperature: float
+    seed: int
+
+    @property
+    def slug(self) -> str:
+        """Folder name."""
+        return f"{self.loss}-t{self.temperature:g}-s{self.seed}"
 
 
 def preset(data: Data) -> dict[str, Any]:

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from weince.lab.paired import Interval, paired, sentence
-from weince.lab.recipe import PAPER_TEMPERATURE, REFERENCE, Loss, Recipe
-from weince.lab.train import Run
+from weince.lab.recipe import PAPER_TEMPERATURE, REFERENCE, Loss, Recipe, Run
 
 __all__ = ["METRICS", "NAMES", "Row", "choose", "judge", "tidy"]
 

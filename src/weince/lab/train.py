@@ -24,25 +24,12 @@ from weince.gate import Gate, nearness_reference
 from weince.lab.data import Images
 from weince.lab.encoders import make_encoder, make_projection
 from weince.lab.files import write_bytes, write_csv
-from weince.lab.recipe import Loss, Recipe
+from weince.lab.recipe import Loss, Recipe, Run
 from weince.lab.views import as_float, make_views
 from weince.loss import WEINCE, InfoNCELoss, WEINCELoss, WEINCEOutput, weince_loss
 from weince.released import ReleasedTopMLoss
 
-__all__ = ["Encoded", "Run", "build", "make_criterion", "train", "two_views_of"]
-
-
-class Run(NamedTuple):
-    """What differs between the runs of a comparison."""
-
-    loss: Loss
-    temperature: float
-    seed: int
-
-    @property
-    def slug(self) -> str:
-        """Folder name."""
-        return f"{self.loss}-t{self.temperature:g}-s{self.seed}"
+__all__ = ["Encoded", "build", "make_criterion", "train", "two_views_of"]
 
 
 class Encoded(NamedTuple):
