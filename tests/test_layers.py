@@ -15,7 +15,8 @@ ROOMS = {
     "candidates": set(),
     "tail": {"formula"},
     "gate": {"checks", "tail"},
-    "loss": {"candidates", "checks", "formula", "gate", "tail"},
+    "tiled": {"candidates", "formula", "tail"},
+    "loss": {"candidates", "checks", "formula", "gate", "tail", "tiled"},
     "released": {"candidates", "checks", "formula", "tail"},
     "__init__": {"gate", "loss", "released", "tail"},
     "__main__": {"weince", "lab.cli"},  # the lab's door: `python -m weince`, imported by no other
@@ -42,7 +43,9 @@ def test_imports_of_the_core_point_one_way():
         own = {module.removeprefix("weince.") for module in found if module.split(".")[0] == "weince"}
         assert own <= ROOMS[name], name
         others = {module.split(".")[0] for module in found} - {"weince"}
-        assert others <= sys.stdlib_module_names | {"torch"}, name
+        # NumPy, where torch brought it, selects ten times as fast as torch does on a CPU; without it torch does.
+        allowed = {"torch", "numpy"} if name == "tail" else {"torch"}
+        assert others <= sys.stdlib_module_names | allowed, name
 
 
 def test_importing_weince_loads_nothing_third_party_beyond_torch():

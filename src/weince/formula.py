@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["blended_logits", "per_anchor_loss", "shortfall"]
+__all__ = ["blended_logits", "logit_slope", "per_anchor_loss", "shortfall"]
 
 
 def shortfall(similarity: Tensor, eps: float) -> Tensor:
@@ -71,6 +71,32 @@ def blended_logits(
         return softmax_coordinate
     pull = _per_row(weight * slope)
     return (1 - _per_row(weight)) * softmax_coordinate - pull * torch.log(shortfall(similarity, eps))
+
+
+def logit_slope(
+    similarity: Tensor,
+    weight: Tensor | float,
+    slope: Tensor | float,
+    temperature: float,
+    eps: float,
+) -> Tensor:
+    """Derivative of `blended_logits`, for those who form the gradient themselves.
+
+        d logit_ij / d s_ij = (1 - lambda_i) / tau  +  lambda_i * beta_i / (1 - s_ij),     the second 0 below the floor
+
+    Args:
+        similarity, weight, slope, temperature, eps: as in `blended_logits`.
+
+    Returns:
+        (A, M), or a scalar where it is the same for all.
+
+    >>> logit_slope(torch.tensor([[0.5, 1.0]]), weight=0.5, slope=2.0, temperature=0.5, eps=1e-6)
+    tensor([[3., 1.]])
+    """
+    if isinstance(weight, float) and weight == 0.0:
+        return similarity.new_full((), 1 / temperature)
+    above = nn.functional.threshold(1 - similarity, eps, float("inf"))
+    return above.reciprocal_().mul_(_per_row(weight * slope)).add_((1 - _per_row(weight)) / temperature)
 
 
 def per_anchor_loss(logits: Tensor, positive: Tensor, negative: Tensor) -> Tensor:

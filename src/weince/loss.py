@@ -11,11 +11,13 @@ from weince.candidates import Candidates, two_views
 from weince.checks import check_embeddings, check_finite_rows, check_number, check_option
 from weince.formula import blended_logits, per_anchor_loss
 from weince.gate import Gate, mix
-from weince.tail import TailFit, fit_tail, tail_size
+from weince.tail import TailFit, fit_tail, largest, tail_size
+from weince.tiled import Settings, tiled_loss, tiled_tail
 
-__all__ = ["WEINCE", "InfoNCELoss", "Reduction", "WEINCELoss", "WEINCEOutput", "weince_loss"]
+__all__ = ["WEINCE", "Implementation", "InfoNCELoss", "Reduction", "WEINCELoss", "WEINCEOutput", "weince_loss"]
 
 Reduction = Literal["mean", "sum", "none"]
+Implementation = Literal["auto", "dense", "tiled"]
 
 
 class WEINCEOutput(NamedTuple):
@@ -43,6 +45,7 @@ def weince_loss(
     eps: float = 1e-6,
     *,
     check_finite: bool = False,
+    implementation: Implementation = "auto",
 ) -> WEINCEOutput:
     """WEINCE of two views: InfoNCE whose hardest negatives are measured by their distance to the cap.
 
@@ -69,6 +72,9 @@ def weince_loss(
         reduction: "mean", "sum" or "none" over the 2N anchors.
         eps: floor of the shortfall, in (0, 1).
         check_finite: look for NaN and infinity first. Synchronises a GPU and breaks a compiled graph.
+        implementation: "dense" holds (2N, 2N) matrices and can be differentiated twice; "tiled" forms loss and
+            gradient row tile by row tile in O(N) memory; "auto" takes tiles on a CPU, where they are faster at every size, and on
+            a GPU beyond 2N = 16,384. A compiled graph is dense.
 
     Returns:
         WEINCEOutput, float64 for float64 input, otherwise float32.
@@ -84,11 +90,20 @@ def weince_loss(
     tensor(1.1654)
     """
     check_embeddings(z_a, z_b)
-    _check_settings(temperature, gate, reduction, eps)
+    _check_settings(temperature, gate, reduction, eps, implementation)
     if check_finite:
         check_finite_rows(z_a, z_b)
     with torch.autocast(device_type=z_a.device.type, enabled=False):
-        return _dense(two_views(z_a, z_b), temperature, gate, reduction, eps)
+        contest = two_views(z_a, z_b)
+        if implementation == "tiled" or (implementation == "auto" and _tiles_pay(contest)):
+            return _tiled(contest, temperature, gate, reduction, eps)
+        return _dense(contest, temperature, gate, reduction, eps)
+
+
+def _tiles_pay(contest: Candidates) -> bool:
+    if torch.compiler.is_compiling():
+        return False
+    return contest.anchors.device.type == "cpu" or contest.anchors.shape[0] > 16384
 
 
 def _dense(contest: Candidates, temperature: float, gate: Gate, reduction: Reduction, eps: float) -> WEINCEOutput:
@@ -97,20 +112,33 @@ def _dense(contest: Candidates, temperature: float, gate: Gate, reduction: Reduc
     tail = None
     if gate.needs_fit:
         size = tail_size(contest.negatives, gate.tail_fraction, gate.tail_min)
-        hardest = similarity.detach().masked_fill(~negative, float("-inf")).topk(size, dim=1).values
-        tail = fit_tail(hardest, eps)
+        tail = fit_tail(largest(similarity.detach().masked_fill(~negative, float("-inf")), size), eps)
     weight, slope = mix(tail, gate)
     logits = blended_logits(similarity, weight, slope, temperature, eps)
     per_anchor = per_anchor_loss(logits, positive, negative)
-    if not isinstance(weight, Tensor):
-        weight = torch.full_like(per_anchor, weight, requires_grad=False)
-    return WEINCEOutput(reduce(per_anchor, reduction), per_anchor, weight, tail)
+    return WEINCEOutput(reduce(per_anchor, reduction), per_anchor, _for_each(weight, per_anchor), tail)
 
 
-def _check_settings(temperature: float, gate: Gate, reduction: Reduction, eps: float) -> None:
+def _tiled(contest: Candidates, temperature: float, gate: Gate, reduction: Reduction, eps: float) -> WEINCEOutput:
+    tail = tiled_tail(contest, gate.tail_fraction, gate.tail_min, eps) if gate.needs_fit else None
+    settings = Settings(*mix(tail, gate), temperature, eps)
+    scale = 1 / contest.anchors.shape[0] if reduction == "mean" else 1.0
+    loss, per_anchor = tiled_loss(contest, settings, scale)
+    loss = per_anchor if reduction == "none" else loss
+    return WEINCEOutput(loss, per_anchor, _for_each(settings.weight, per_anchor), tail)
+
+
+def _for_each(weight: Tensor | float, per_anchor: Tensor) -> Tensor:
+    return weight if isinstance(weight, Tensor) else torch.full_like(per_anchor, weight, requires_grad=False)
+
+
+def _check_settings(
+    temperature: float, gate: Gate, reduction: Reduction, eps: float, implementation: Implementation
+) -> None:
     check_number("temperature", temperature, "finite and > 0", lambda v: v > 0)
     check_number("eps", eps, "in (0, 1)", lambda v: 0 < v < 1)
     check_option("reduction", reduction, ("mean", "sum", "none"))
+    check_option("implementation", implementation, ("auto", "dense", "tiled"))
     if not isinstance(gate, Gate):
         raise TypeError(f"Parameter `gate` should be a Gate. Found {type(gate).__name__}.")
 
@@ -128,7 +156,7 @@ class WEINCE(nn.Module):
     The losses below hold one as `.inner`: a forward hook on it reads weights and fits as they are computed.
 
     Args:
-        temperature, gate, reduction, eps, check_finite: as in `weince_loss`.
+        temperature, gate, reduction, eps, check_finite, implementation: as in `weince_loss`.
     """
 
     def __init__(
@@ -139,18 +167,27 @@ class WEINCE(nn.Module):
         *,
         eps: float = 1e-6,
         check_finite: bool = False,
+        implementation: Implementation = "auto",
     ) -> None:
         super().__init__()
-        _check_settings(temperature, gate, reduction, eps)
+        _check_settings(temperature, gate, reduction, eps, implementation)
         self.temperature = temperature
         self.gate = gate
         self.reduction: Reduction = reduction
         self.eps = eps
         self.check_finite = check_finite
+        self.implementation: Implementation = implementation
 
     def forward(self, z_a: Tensor, z_b: Tensor) -> WEINCEOutput:
         return weince_loss(
-            z_a, z_b, self.temperature, self.gate, self.reduction, self.eps, check_finite=self.check_finite
+            z_a,
+            z_b,
+            self.temperature,
+            self.gate,
+            self.reduction,
+            self.eps,
+            check_finite=self.check_finite,
+            implementation=self.implementation,
         )
 
     def extra_repr(self) -> str:
@@ -166,6 +203,7 @@ class WEINCELoss(nn.Module):
         reduction: "mean", "sum" or "none".
         eps: floor of the shortfall, in (0, 1).
         check_finite: refuse NaN and infinity by name; synchronises a GPU.
+        implementation: "auto", "dense" or "tiled".
 
     Attributes:
         inner: the WEINCE module that computes the whole output; hook it to read the statistics.
@@ -186,9 +224,12 @@ class WEINCELoss(nn.Module):
         *,
         eps: float = 1e-6,
         check_finite: bool = False,
+        implementation: Implementation = "auto",
     ) -> None:
         super().__init__()
-        self.inner = WEINCE(temperature, gate, reduction, eps=eps, check_finite=check_finite)
+        self.inner = WEINCE(
+            temperature, gate, reduction, eps=eps, check_finite=check_finite, implementation=implementation
+        )
 
     def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
         """Loss of embeddings z_a and z_b, (N, D) each."""
@@ -204,6 +245,7 @@ class InfoNCELoss(WEINCELoss):
         temperature: tau, > 0.
         reduction: "mean", "sum" or "none".
         check_finite: refuse NaN and infinity by name; synchronises a GPU.
+        implementation: "auto", "dense" or "tiled".
 
     Source: arXiv:1807.03748 (InfoNCE), arXiv:2002.05709 (two views).
 
@@ -211,5 +253,13 @@ class InfoNCELoss(WEINCELoss):
     tensor(1.1654)
     """
 
-    def __init__(self, temperature: float = 0.5, reduction: Reduction = "mean", *, check_finite: bool = False) -> None:
-        super().__init__(temperature, Gate(evidence=0.0, slope=1.0), reduction, check_finite=check_finite)
+    def __init__(
+        self,
+        temperature: float = 0.5,
+        reduction: Reduction = "mean",
+        *,
+        check_finite: bool = False,
+        implementation: Implementation = "auto",
+    ) -> None:
+        fixed = Gate(evidence=0.0, slope=1.0)
+        super().__init__(temperature, fixed, reduction, check_finite=check_finite, implementation=implementation)

@@ -6,6 +6,7 @@ every implementation of the loss shares this one fit.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,9 @@ from torch import Tensor
 
 from weince.formula import shortfall
 
-__all__ = ["TailFit", "fit_tail", "tail_size"]
+__all__ = ["TailFit", "fit_tail", "largest", "tail_size"]
+
+_HAS_NUMPY = find_spec("numpy") is not None  # torch runs without it
 
 SSE_FLOOR = 1e-12
 SXX_FLOOR = 1e-12
@@ -56,6 +59,33 @@ def tail_size(negatives: int, fraction: float, minimum: int) -> int:
     """
     # Pairs: the compilers of older versions take max of two symbols, not of three.
     return min(negatives, max(max(minimum, 10), round(fraction * negatives)))
+
+
+@torch.no_grad()
+def largest(similarity: Tensor, size: int) -> Tensor:
+    """The `size` largest of every row, in descending order. What the fit needs of a row.
+
+    On a CPU this is NumPy's vectorised selection where NumPy is at hand: ten times as fast as `torch.topk`, which would
+    cost more than all matrix products of the loss. The values are the same.
+
+    Args:
+        similarity: (A, M).
+        size: K, at most M.
+
+    Returns:
+        (A, K).
+
+    >>> largest(torch.tensor([[0.1, 0.9, 0.5]]), 2)
+    tensor([[0.9000, 0.5000]])
+    """
+    on_host = similarity.device.type == "cpu" and _HAS_NUMPY and not torch.compiler.is_compiling()
+    if not on_host or not 0 < size < similarity.shape[1]:
+        return similarity.topk(size, dim=1).values
+    import numpy
+
+    cut = similarity.shape[1] - size
+    top = numpy.partition(similarity.numpy(), cut, axis=1)[:, cut:]
+    return torch.from_numpy(numpy.sort(top, axis=1)).flip(1)
 
 
 @torch.no_grad()

@@ -1,0 +1,142 @@
+"""The tiles against the dense loss: the same values and gradients, in O(tile) memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor
+
+import weince.tiled
+from batches import clusters
+from weince import Gate, weince_loss
+from weince.tail import largest
+from weince.tiled import tile_rows
+
+GATES = {
+    "paper": Gate(),
+    "released": Gate(slope="unit"),
+    "bounded": Gate(slope_max=2.0),
+    "nearness": Gate(evidence="nearness"),
+    "fixed": Gate(evidence=0.4, slope=3.0),
+    "weibit": Gate(evidence=1.0, slope=4.0),
+    "infonce": Gate(evidence=0.0, slope=1.0),
+}
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 5e-6}
+
+
+@pytest.fixture
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixteen rows a tile, the least there are, so that a small batch has many and the last one is cut."""
+    monkeypatch.setitem(weince.tiled.TILE_ELEMENTS, "cpu", 1)
+
+
+def both(z_a: Tensor, z_b: Tensor, **settings: object) -> list[tuple[weince.WEINCEOutput, list[Tensor]]]:
+    found = []
+    for implementation in ("dense", "tiled"):
+        leaves = [z.detach().clone().requires_grad_() for z in (z_a, z_b)]
+        found.append((weince_loss(*leaves, implementation=implementation, **settings), leaves))
+    return found
+
+
+def close(a: Tensor, b: Tensor, tolerance: float) -> None:
+    a, b = a.detach(), b.detach()
+    assert float((a - b).abs().max()) <= tolerance * float(b.abs().max())
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("n", [2, 5, 8, 41, 123])
+def test_tiles_are_the_dense_loss(n: int, gate: str, dtype: torch.dtype):
+    z_a, z_b = clusters(n, 7, dtype=dtype)
+    (dense, dense_z), (tiled, tiled_z) = both(z_a, z_b, gate=GATES[gate], temperature=0.3)
+    tolerance = TOLERANCE[dtype]
+    close(tiled.per_anchor, dense.per_anchor, tolerance)
+    torch.testing.assert_close(tiled.weight, dense.weight, rtol=1e3 * tolerance, atol=tolerance)
+    assert (tiled.tail is None) == (dense.tail is None)
+    for loss in (tiled.loss, dense.loss):
+        loss.backward()
+    for a, b in zip(tiled_z, dense_z, strict=True):
+        # Statistics of float32 similarities that were summed in another order weigh a little differently.
+        close(a.grad, b.grad, tolerance if dtype == torch.float64 else 2e-4)
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_a_gradient_that_reaches_the_anchors_losses(reduction: str):
+    z_a, z_b = clusters(29, 6, dtype=torch.float64)
+    factor = torch.rand(58, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for use in (lambda o: (o.per_anchor * factor).sum(), lambda o: 3 * o.loss.sum() + (o.per_anchor * factor).sum()):
+        (dense, dense_z), (tiled, tiled_z) = both(z_a, z_b, reduction=reduction)
+        use(dense).backward()
+        use(tiled).backward()
+        for a, b in zip(tiled_z, dense_z, strict=True):
+            close(a.grad, b.grad, 1e-12)
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_gradcheck():
+    z_a, z_b = (z.requires_grad_() for z in clusters(10, 4, dtype=torch.float64))
+    gate = Gate(evidence=0.6, slope=2.5)
+    for reduction in ("mean", "none"):
+        assert torch.autograd.gradcheck(
+            lambda a, b, r=reduction: weince_loss(a, b, gate=gate, reduction=r, implementation="tiled").loss, (z_a, z_b)
+        )
+
+
+def test_weight_zero_is_infonce_bit_for_bit():
+    z_a, z_b = clusters(40, 8, dtype=torch.float32)
+    found = []
+    for gate in (Gate(margin=1e9), Gate(evidence=0.0, slope=1.0)):
+        leaves = [z.clone().requires_grad_() for z in (z_a, z_b)]
+        output = weince_loss(*leaves, gate=gate, implementation="tiled")
+        output.loss.backward()
+        assert (output.weight == 0).all()
+        found.append((output.loss, *(z.grad for z in leaves)))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_no_gradient_is_formed_where_none_is_wanted():
+    z_a, z_b = clusters(12, 4, dtype=torch.float32)
+    assert not weince_loss(z_a, z_b, implementation="tiled").loss.requires_grad
+    with torch.no_grad():
+        assert weince_loss(z_a.requires_grad_(), z_b, implementation="tiled").loss.grad_fn is None
+
+
+def test_a_second_derivative_is_refused_by_the_tiles_and_given_by_the_dense_loss():
+    z_a, z_b = (z.requires_grad_() for z in clusters(6, 3, dtype=torch.float64))
+    loss = weince_loss(z_a, z_b, implementation="tiled").loss
+    with pytest.raises(RuntimeError, match='implementation="dense"'):
+        torch.autograd.grad(loss, z_a, create_graph=True)
+    (gradient,) = torch.autograd.grad(weince_loss(z_a, z_b, implementation="dense").loss, z_a, create_graph=True)
+    assert torch.isfinite(torch.autograd.grad(gradient.square().sum(), z_a)[0]).all()
+
+
+def test_selection_is_topk_value_for_value():
+    s = torch.randn(9, 300, generator=torch.Generator().manual_seed(0))
+    s[:, :4], s[3] = float("-inf"), 0.25
+    for size in (0, 1, 30, 299, 300):
+        assert torch.equal(largest(s.clone(), size), s.topk(size, dim=1).values)
+
+
+def test_rows_of_a_tile_follow_the_number_of_candidates():
+    assert [tile_rows(m, "cpu") for m in (512, 4096, 65536, 10**7)] == [2048, 256, 16, 16]
+
+
+def test_memory_does_not_grow_with_the_square_of_the_batch():
+    """2N = 16,384: a dense float32 matrix is 1 GiB, and the dense loss holds several. Tiles take what they take anywhere."""
+    program = """
+import resource, torch
+from weince import WEINCELoss
+torch.set_num_threads(1)
+z = [torch.randn(n, 16, requires_grad=True) for n in (64, 64, 8192, 8192)]
+WEINCELoss()(*z[:2]).backward()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+WEINCELoss()(*z[2:]).backward()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=200)
+    assert float(ran.stdout) < 256
