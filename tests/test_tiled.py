@@ -127,7 +127,7 @@ def test_rows_of_a_tile_follow_the_number_of_candidates():
 
 
 def test_memory_does_not_grow_with_the_square_of_the_batch():
-    """2N = 16,384: a dense float32 matrix is 1 GiB, and the dense loss holds several. Tiles take what they take anywhere."""
+    """2N = 16,384: a dense float32 matrix is 1 GiB, and the dense loss holds several."""
     program = """
 import resource, torch
 from weince import WEINCELoss

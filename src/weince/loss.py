@@ -73,8 +73,8 @@ def weince_loss(
         eps: floor of the shortfall, in (0, 1).
         check_finite: look for NaN and infinity first. Synchronises a GPU and breaks a compiled graph.
         implementation: "dense" holds (2N, 2N) matrices and can be differentiated twice; "tiled" forms loss and
-            gradient row tile by row tile in O(N) memory; "auto" takes tiles on a CPU, where they are faster at every size, and on
-            a GPU beyond 2N = 16,384. A compiled graph is dense.
+            gradient row tile by row tile in O(N) memory; "auto" takes tiles on a CPU, where they are faster at every
+            size, and on a GPU beyond 2N = 16,384. A compiled graph is dense.
 
     Returns:
         WEINCEOutput, float64 for float64 input, otherwise float32.
