@@ -40,10 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if asked else 2
     try:
         from weince.lab.cli import run_compare
+
+        return run_compare(words[1:])
     except ImportError as error:
         print(error, file=sys.stderr)
         return 2
-    return run_compare(words[1:])
 
 
 if __name__ == "__main__":

@@ -137,7 +137,8 @@ def fit_tail(hardest: Tensor, eps: float) -> TailFit:
     x = x - x.mean(dim=1, keepdim=True)
     noise = (ROUNDING * torch.finfo(x.dtype).eps / delta[:, burn:]).square().sum(dim=1)
     resolved = x.square().sum(dim=1) > noise
-    rank = torch.arange(burn + 1, size + 1, dtype=torch.float64, device=x.device)
+    precise = torch.float32 if x.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
+    rank = torch.arange(burn + 1, size + 1, dtype=precise, device=x.device)
     log_f = torch.log(rank / (size + 1))
     weibull_slope, weibull_sse, weibull_variance = _line(x, log_f, resolved)
     gumbel_slope, gumbel_sse, _ = _line(x, torch.log(-log_f), resolved)

@@ -10,6 +10,7 @@ import time
 from html.parser import HTMLParser
 
 import pytest
+import torch
 
 from weince.__main__ import main
 
@@ -97,9 +98,12 @@ def test_the_same_command_repeats_nothing_and_more_seeds_add_to_it(finished):
 def test_other_settings_in_the_same_folder_are_refused(finished):
     folder, _ = finished
     before = (folder / "recipe.toml").read_text()
-    refused = weince("compare", *SMALL, "--output", folder.parent, "--learning-rate", "0.01")
+    refused = weince(
+        "compare", *SMALL, "--output", folder.parent, "--learning-rate", "0.01", "--select-by", "recall_at_1"
+    )
     assert refused.returncode == 2
     assert "learning_rate: 0.001 there, 0.01 now" in refused.stderr
+    assert "select_by: 'linear_accuracy' there, 'recall_at_1' now" in refused.stderr
     assert (folder / "recipe.toml").read_text() == before
 
 
@@ -111,8 +115,10 @@ def test_other_settings_in_the_same_folder_are_refused(finished):
         (["--seeds", "1", "1"], "`seeds`"),
         (["--batch-size", "2000"], "`batch_size`"),
         (["--epochz", "3"], "--epochz"),
+        (["--output", "/dev/null/runs"], "/dev/null"),
         (["none.toml"], "none.toml"),
-    ],
+    ]
+    + ([] if torch.cuda.is_available() else [(["--device", "cuda"], "`device`")]),
 )
 def test_what_cannot_be_done_is_refused_before_anything_is_written(words, says, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -167,3 +173,25 @@ def test_without_the_lab_the_command_says_what_to_install():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.strip() == "weince.lab needs tyro, which is not installed: pip install 'weince[lab]'"
+
+
+def test_a_run_that_diverges_does_not_stop_the_others(tmp_path):
+    """At a learning rate of 1e30 every run diverges; each is finished and marked, and the command says so."""
+    words = ["--losses", "infonce", "--temperatures", "0.2", "0.5", "--seeds", "1", "--epochs", "1", "--device", "cpu"]
+    lost = weince("compare", *words, "--output", tmp_path, "--learning-rate", "1e30")
+    assert lost.returncode == 2
+    assert "InfoNCE diverged at every temperature" in lost.stderr
+    for path in (tmp_path / "digits" / "runs").glob("*/validation.json"):
+        assert json.loads(path.read_text())["diverged"]
+
+
+def test_a_recipe_of_another_version_is_named_as_such(finished):
+    folder, _ = finished
+    stored = folder / "recipe.toml"
+    before = stored.read_text()
+    stored.write_text("warmup = 3\n" + before)
+    refused = weince("compare", *SMALL, "--output", folder.parent)
+    stored.write_text(before)
+    assert refused.returncode == 2
+    assert "was written by another version" in refused.stderr
+    assert "`warmup` is unknown" in refused.stderr

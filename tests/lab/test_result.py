@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from weince.lab.paired import Interval, paired, sentence
-from weince.lab.recipe import Recipe, Run
+from weince.lab.recipe import Recipe, RecipeError, Run
 from weince.lab.result import METRICS, choose, judge, tidy
 
 RECIPE = Recipe(temperatures=(0.1, 0.2, 0.5), seeds=(1, 2, 3))
@@ -53,6 +53,19 @@ def test_judgement_pairs_seeds_and_warns_of_the_edge():
     assert not [w for w in result["warnings"] if "InfoNCE was best" in w]
     assert len(tidy(result)) == len(METRICS) * (18 + 9)
     assert [row["mean"]["recall_at_1"] for row in result["rows"]] == pytest.approx([0.42, 0.62, 0.67])
+
+
+def test_a_diverged_run_is_not_chosen_and_a_loss_that_always_diverges_is_refused():
+    lost = {run: dict(scored) for run, scored in VALIDATION.items()}
+    for run, scores in lost.items():
+        if run.loss == "weince" and run.temperature == 0.1:
+            scores |= {"diverged": True, "scores": dict.fromkeys(METRICS, 0.0)}
+    assert choose(RECIPE, lost)[-1] == ("weince", 0.2, "tuned")
+    for run, scores in lost.items():
+        if run.loss == "weince":
+            scores |= {"diverged": True, "scores": dict.fromkeys(METRICS, 0.0)}
+    with pytest.raises(RecipeError, match="WEINCE diverged"):
+        choose(RECIPE, lost)
 
 
 def test_a_reference_tuned_to_the_published_temperature_is_shown_once():

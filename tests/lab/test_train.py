@@ -19,7 +19,9 @@ def images():
 
 def history(folder):
     with (folder / "history.csv").open(newline="") as file:
-        return [{k: v for k, v in row.items() if k != "images_per_second"} for row in csv.DictReader(file)]
+        return [
+            {k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in csv.DictReader(file)
+        ]
 
 
 def weights(folder):

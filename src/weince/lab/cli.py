@@ -35,7 +35,12 @@ def settings(arguments: Sequence[str]) -> Recipe:
     data = finder.parse_known_args(words)[0].data
     if data not in get_args(Data):
         Recipe(**written)  # refuses, and says why
-    return tyro.cli(Recipe, default=Recipe(**(preset(data) | written)), args=words, prog="weince compare [RECIPE.toml]")
+    return tyro.cli(
+        Recipe,
+        default=Recipe(**(preset(data) | written | {"data": data})),
+        args=words,
+        prog="weince compare [RECIPE.toml]",
+    )
 
 
 def run_compare(arguments: Sequence[str]) -> int:
@@ -56,18 +61,23 @@ def run_compare(arguments: Sequence[str]) -> int:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=console,
+            transient=True,
         ) as bar:
             task = bar.add_task("Reading images", total=None)
             result = compare(
                 recipe, lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
             )
+            bar.update(task, description="Drawing the report")
+            page = write_report(recipe.folder)
     except RecipeError as error:
         print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"{error.filename or 'Files'}: {error.strerror or error}.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nStopped. The same command continues where it was.", file=sys.stderr)
         return 130
-    page = write_report(recipe.folder)
     print_table(result, console)
-    console.print(f"[bold]{page}[/bold] shows it with figures; every number lies in {recipe.folder}.", soft_wrap=True)
+    print(f"{page} shows it with figures; every number lies in {recipe.folder}.")
     return 0

@@ -14,13 +14,8 @@ from __future__ import annotations
 import io
 import itertools
 import json
-import platform
-import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +25,13 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file
 
 from weince.lab.data import Splits, load
-from weince.lab.evaluate import Labelled, fit_probe, held_out_tail, neighbour_scores
+from weince.lab.evaluate import INVERSE_PENALTIES, Labelled, fit_probe, held_out_contest, neighbour_scores
 from weince.lab.features import extract, freeze
 from weince.lab.files import write_bytes, write_csv, write_json, write_text
+from weince.lab.provenance import provenance
 from weince.lab.recipe import Recipe, RecipeError, Run, read, write
-from weince.lab.result import NAMES, choose, judge, tidy
-from weince.lab.train import Encoded, build, checkpoints, train, two_views_of
+from weince.lab.result import METRICS, NAMES, choose, judge, tidy
+from weince.lab.train import Encoded, build, checkpoints, device_of, train, two_views_of
 from weince.lab.views import make_views
 
 __all__ = ["Progress", "compare"]
@@ -43,8 +39,9 @@ __all__ = ["Progress", "compare"]
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, epochs done so far and epochs in all."""
 
-EXTENSIBLE = {"losses", "temperatures", "seeds", "select_by", "output"}
-"""Settings in which a continued comparison may differ: finished runs stay what they are."""
+EXTENSIBLE = {"losses", "temperatures", "seeds", "output", "data_dir"}
+"""Settings in which a continued comparison may differ: finished runs stay what they are. The images of another
+`data_dir` must be the same ones, pixel by pixel."""
 HELD_OUT_IMAGES = 512
 
 
@@ -59,32 +56,47 @@ def compare(recipe: Recipe, progress: Progress = lambda what, done, total: None)
         The content of result.json.
 
     Raises:
-        RecipeError: before anything trains: contradictory settings, unreadable data, or a folder that holds another
-            comparison or is being written by another process.
+        RecipeError: before anything trains: contradictory settings, unreadable data, a GPU that is not there, or a
+            folder that holds another comparison or is being written by another process. Afterwards: a loss that
+            diverged at every temperature.
         KeyboardInterrupt: stopped; the same call continues.
     """
+    device = device_of(recipe)
     splits = load(recipe)
     with _claimed(recipe, splits):
-        started = time.perf_counter()
         runs = [Run(*run) for run in itertools.product(recipe.losses, recipe.temperatures, recipe.seeds)]
         # Seeds outermost, so that a comparison that is stopped half-way has whole pairs.
         runs.sort(key=lambda run: recipe.seeds.index(run.seed))
         for number, run in enumerate(runs):
-            _finish(recipe, run, splits, progress, number, len(runs))
-        validation = {run: _read(recipe.folder / "runs" / run.slug / "validation.json") for run in runs}
+            _finish(recipe, run, splits, device, progress, number, len(runs))
+        validation = {run: _read(_folder(recipe, run) / "validation.json") for run in runs}
         rows = choose(recipe, validation)
-        tested = {run: _tested(recipe, run, splits) for row in rows for run in row.runs(recipe)}
+        reported = [run for row in rows for run in row.runs(recipe)]
+        tested = {}
+        for number, run in enumerate(reported):
+            total = len(runs) * recipe.epochs
+            progress(f"Scoring on test images, {number + 1} of {len(reported)}", total, total)
+            tested[run] = _tested(recipe, run, splits, device)
         result = {
             "recipe": recipe.model_dump(mode="json", exclude_none=True),
-            "made": _made(recipe),
-            "images": {part: len(getattr(splits, part).labels) for part in ("training", "validation", "test")},
-            "classes": len(splits.classes),
+            "made": provenance(device),
+            "images": {part: len(images.labels) for part, images in splits._asdict().items()},
+            "classes": len(splits.training.labels.unique()),
             **judge(recipe, rows, validation, tested),
-            "seconds": round(time.perf_counter() - started, 1),
         }
+        other = {path.parent.name for path in recipe.folder.glob("runs/*/test.json")} - {run.slug for run in reported}
+        if other:
+            result["warnings"].append(
+                f"{len(other)} runs that are not shown were scored on the test images by earlier commands: "
+                "what is shown was chosen with the test images in sight."
+            )
         write_json(recipe.folder / "result.json", result)
         write_csv(recipe.folder / "scores.csv", tidy(result))
     return result
+
+
+def _folder(recipe: Recipe, run: Run) -> Path:
+    return recipe.folder / "runs" / run.slug
 
 
 @contextmanager
@@ -104,10 +116,17 @@ def _claimed(recipe: Recipe, splits: Splits) -> Iterator[None]:
 
 
 def _check_same(recipe: Recipe, splits: Splits) -> None:
+    if not any(recipe.folder.glob("runs/*/validation.json")) and not any(recipe.folder.glob("runs/*/*.ckpt")):
+        return  # nothing that another recipe could be mixed with
     stored = recipe.folder / "recipe.toml"
-    if not stored.is_file():
-        return
-    before, now = (r.model_dump(mode="json", exclude=EXTENSIBLE) for r in (Recipe(**read(stored)), recipe))
+    try:
+        held = Recipe(**read(stored))
+    except RecipeError as error:
+        raise RecipeError(
+            f"{stored} was written by another version, or changed by hand:\n{error}\n"
+            "Give another --name, or remove that folder."
+        ) from None
+    before, now = (r.model_dump(mode="json", exclude=EXTENSIBLE) for r in (held, recipe))
     other = [f"{key}: {before[key]!r} there, {now[key]!r} now" for key in now if before[key] != now[key]]
     data = recipe.folder / "data.json"
     if not other and data.is_file() and _read(data)["sha256"] != splits.fingerprint:
@@ -119,9 +138,11 @@ def _check_same(recipe: Recipe, splits: Splits) -> None:
         )
 
 
-def _finish(recipe: Recipe, run: Run, splits: Splits, progress: Progress, number: int, of: int) -> None:
+def _finish(
+    recipe: Recipe, run: Run, splits: Splits, device: torch.device, progress: Progress, number: int, of: int
+) -> None:
     """Train a run and judge it on validation data, unless that is done."""
-    folder = recipe.folder / "runs" / run.slug
+    folder = _folder(recipe, run)
     what = f"{NAMES[run.loss]} at {run.temperature:g}, seed {run.seed}"
 
     def on_epoch(epoch: int) -> None:
@@ -129,25 +150,33 @@ def _finish(recipe: Recipe, run: Run, splits: Splits, progress: Progress, number
 
     if not (folder / "validation.json").is_file():
         on_epoch(0)
-        started = time.perf_counter()
-        model = train(recipe, run, splits.training, folder, on_epoch)
-        seconds = time.perf_counter() - started
-        scores = _scores(model, splits, "validation")
-        write_bytes(folder / "held_out.npz", _held_out(recipe, run, model, splits))
-        write_json(folder / "validation.json", {**scores, "train_seconds": round(seconds, 2)})
-        for path in checkpoints(folder):
-            path.unlink()
+        trained = train(recipe, run, splits.training, folder, on_epoch)
+        found = {"diverged": trained.diverged, "train_seconds": round(trained.seconds, 2), "made": provenance(device)}
+        if trained.diverged:  # it is not better than nothing, and the other runs go on
+            found |= {"scores": dict.fromkeys(METRICS, 0.0), "probe": {"inverse_penalty": None, "converged": True}}
+        else:
+            found |= _scores(trained.model, splits, "validation", device)
+            write_bytes(folder / "held_out.npz", _held_out(recipe, trained.model, splits))
+        write_json(folder / "validation.json", found)
+    for path in checkpoints(folder):
+        path.unlink()
     on_epoch(recipe.epochs)
 
 
-def _scores(model: Encoded, splits: Splits, part: str) -> dict[str, Any]:
-    encoder = freeze(model.encoder)
+def _scores(
+    model: Encoded,
+    splits: Splits,
+    part: str,
+    device: torch.device,
+    inverse_penalties: Sequence[float] = INVERSE_PENALTIES,
+) -> dict[str, Any]:
+    encoder = freeze(model.encoder).to(device)
     labelled = {
         name: Labelled(extract(encoder, images.pixels), images.labels.numpy())
-        for name, images in (("training", splits.training), ("validation", splits.validation), ("test", splits.test))
+        for name, images in splits._asdict().items()
         if name in ("training", "validation", part)
     }
-    probe = fit_probe(labelled["training"], labelled["validation"])
+    probe = fit_probe(labelled["training"], labelled["validation"], inverse_penalties)
     return {
         "scores": {
             "linear_accuracy": float(probe.model.score(*labelled[part])),
@@ -157,48 +186,31 @@ def _scores(model: Encoded, splits: Splits, part: str) -> dict[str, Any]:
     }
 
 
-def _held_out(recipe: Recipe, run: Run, model: Encoded, splits: Splits) -> bytes:
-    pixels = splits.validation.pixels[:HELD_OUT_IMAGES]
+def _held_out(recipe: Recipe, model: Encoded, splits: Splits) -> bytes:
+    # Drawn, not the first ones: a folder's images come class by class.
+    order = np.random.default_rng(recipe.split_seed).permutation(len(splits.validation.labels))
+    pixels = splits.validation.take(order[:HELD_OUT_IMAGES]).pixels
     torch.manual_seed(recipe.split_seed)
     views = two_views_of(make_views(recipe.data, pixels.shape[-1]), pixels)
     buffer = io.BytesIO()
-    np.savez(buffer, **held_out_tail(freeze(model.encoder), model.projection, views, recipe.gate)._asdict())
+    np.savez(buffer, **held_out_contest(freeze(model.encoder).cpu(), model.projection, views)._asdict())
     return buffer.getvalue()
 
 
-def _tested(recipe: Recipe, run: Run, splits: Splits) -> dict[str, Any]:
+def _tested(recipe: Recipe, run: Run, splits: Splits, device: torch.device) -> dict[str, Any]:
     """Scores of a finished run on the test images; computed once, for the runs that are reported."""
-    folder = recipe.folder / "runs" / run.slug
+    folder = _folder(recipe, run)
     if not (folder / "test.json").is_file():
         model = build(recipe, run.seed, splits.training)
         for name, half in model._asdict().items():
             half.load_state_dict(load_file(folder / f"{name}.safetensors"))
-        write_json(folder / "test.json", _scores(model, splits, "test"))
+        chosen = _read(folder / "validation.json")["probe"]["inverse_penalty"]
+        write_json(folder / "test.json", _scores(model, splits, "test", device, (chosen,)))
     return _read(folder / "test.json")
 
 
 def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _made(recipe: Recipe) -> dict[str, Any]:
-    cuda = recipe.device != "cpu" and torch.cuda.is_available()
-    cpu = f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
-    return {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "device": torch.cuda.get_device_name() if cuda else cpu,
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("weince", "torch", "lightning", "kornia", "timm", "scikit-learn")},
-    }
-
-
-def _commit() -> str | None:
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
     try:
-        return git("rev-parse", "HEAD") + (" with changes" if git("status", "--porcelain", ".") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise RecipeError(f"{path} is damaged. Remove it: the same command makes it anew.") from None

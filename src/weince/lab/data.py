@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,8 @@ __all__ = ["Images", "Splits", "load"]
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 TEST_SHARE = 0.25
 """Of data that comes without a test set."""
+TEST_FOLDERS = ("test", "val", "valid", "validation")
+"""Names of the test part beside a folder `train`, in this order."""
 
 
 class Images(NamedTuple):
@@ -34,18 +36,17 @@ class Images(NamedTuple):
 
 
 class Splits(NamedTuple):
-    """The three parts of a comparison's data, and the names of its classes."""
+    """The three parts of a comparison's data."""
 
     training: Images
     validation: Images
     test: Images
-    classes: tuple[str, ...]
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of every pixel and label, so that a continued comparison can tell its data from other data."""
         digest = hashlib.sha256()
-        for images in (self.training, self.validation, self.test):
+        for images in self:
             for part in images:
                 digest.update(str(tuple(part.shape)).encode())
                 digest.update(part.numpy().tobytes())
@@ -59,16 +60,14 @@ def load(recipe: Recipe) -> Splits:
         RecipeError: the data is not there, not readable, or too small for what the recipe asks.
     """
     if recipe.data == "digits":
-        whole, classes = _digits()
-        rest, test = _parts(whole, TEST_SHARE, recipe, "the test share")
+        rest, test = _parts(_digits(), TEST_SHARE, recipe, "the test share")
     elif recipe.data_dir is None:
         raise RecipeError(f'Setting `data_dir`: data "{recipe.data}" needs the folder that holds it. Found nothing.')
     elif recipe.data == "folder":
-        rest, test, classes = _folders(recipe.data_dir, recipe)
+        rest, test = _folders(recipe.data_dir, recipe)
     else:
         names = {"cifar10": ("train", "test"), "tiny-imagenet": ("train", "valid")}[recipe.data]
         rest, test = (_parquet(recipe.data_dir, name) for name in names)
-        classes = _class_names(recipe, int(max(rest.labels.max(), test.labels.max())) + 1)
     if recipe.subset is not None:
         rest = _share(rest, recipe.subset, recipe, "subset")
     if recipe.test_subset is not None:
@@ -79,15 +78,15 @@ def load(recipe: Recipe) -> Splits:
             f"Setting `batch_size`: should be at most the number of training images, {len(training.labels)}. "
             f"Found {recipe.batch_size}."
         )
-    return Splits(training, validation, test, classes)
+    return Splits(training, validation, test)
 
 
-def _digits() -> tuple[Images, tuple[str, ...]]:
+def _digits() -> Images:
     from sklearn.datasets import load_digits
 
     values, labels = load_digits(return_X_y=True)
     pixels = np.rint(np.asarray(values) * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
-    return Images(torch.from_numpy(pixels), torch.from_numpy(np.asarray(labels)).long()), tuple("0123456789")
+    return Images(torch.from_numpy(pixels), torch.from_numpy(np.asarray(labels)).long())
 
 
 def _parquet(folder: Path, name: str) -> Images:
@@ -111,32 +110,32 @@ def _parquet(folder: Path, name: str) -> Images:
         label_column = next((c for c in ("label", "fine_label") if c in table.column_names), None)
         if image_column is None or label_column is None:
             raise RecipeError(f"{path} should have columns img or image, and label. Found {table.column_names}.")
-        encoded = (row["bytes"] for row in table.column(image_column).to_pylist())
-        images += _decode(encoded, (f"{path}, row {row}" for row in range(table.num_rows)))
-        labels += table.column(label_column).to_pylist()
+        rows = table.column(image_column).to_pylist()
+        for number, (row, label) in enumerate(zip(rows, table.column(label_column).to_pylist(), strict=True)):
+            if not isinstance(label, int) or label < 0:
+                raise RecipeError(f"{path}, row {number}: labels should be integers >= 0. Found {label!r}.")
+            content = row.get("bytes") if isinstance(row, dict) else row
+            images.append(_decode(content, f"{path}, row {number}"))
+            labels.append(label)
     return _stack(images, labels, folder)
 
 
-def _class_names(recipe: Recipe, count: int) -> tuple[str, ...]:
-    if recipe.data == "cifar10":
-        return ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-    assert recipe.data_dir is not None
-    listing = recipe.data_dir / "classes.txt"
-    names = tuple(listing.read_text(encoding="utf-8").split()) if listing.is_file() else ()
-    return names if len(names) == count else tuple(map(str, range(count)))
-
-
-def _folders(folder: Path, recipe: Recipe) -> tuple[Images, Images, tuple[str, ...]]:
-    if (folder / "train").is_dir() and (folder / "test").is_dir():
-        classes = _subfolders(folder / "train")
-        return _folder(folder / "train", classes, recipe), _folder(folder / "test", classes, recipe), classes
-    classes = _subfolders(folder)
-    rest, test = _parts(_folder(folder, classes, recipe), TEST_SHARE, recipe, "the test share")
-    return rest, test, classes
+def _folders(folder: Path, recipe: Recipe) -> tuple[Images, Images]:
+    if not (folder / "train").is_dir():
+        return _parts(_folder(folder, _subfolders(folder), recipe), TEST_SHARE, recipe, "the test share")
+    test = next((folder / name for name in TEST_FOLDERS if (folder / name).is_dir()), None)
+    if test is None:
+        raise RecipeError(
+            f"Setting `data_dir`: {folder} holds train and should hold one of {', '.join(TEST_FOLDERS)} too. "
+            "Found none; for a set without a test part, name the train folder itself."
+        )
+    classes = _subfolders(folder / "train")
+    return _folder(folder / "train", classes, recipe), _folder(test, classes, recipe)
 
 
 def _subfolders(folder: Path) -> tuple[str, ...]:
-    classes = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir())) if folder.is_dir() else ()
+    inside = folder.iterdir() if folder.is_dir() else ()
+    classes = tuple(sorted(path.name for path in inside if path.is_dir() and not path.name.startswith(".")))
     if len(classes) < 2:
         raise RecipeError(
             "Setting `data_dir`: should hold one folder of images for each of at least two classes "
@@ -146,32 +145,41 @@ def _subfolders(folder: Path) -> tuple[str, ...]:
 
 
 def _folder(folder: Path, classes: Sequence[str], recipe: Recipe) -> Images:
-    paths, labels = [], []
+    images, labels = [], []
     for label, name in enumerate(classes):
-        inside = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-        if not inside:
+        paths = [
+            path
+            for path in sorted((folder / name).rglob("*"))
+            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+        ]
+        if not paths:
             raise RecipeError(
-                f"Setting `data_dir`: {folder / name} should hold images. Found none of {IMAGE_SUFFIXES}."
+                f"Setting `data_dir`: {folder / name} should hold images. Found none of {', '.join(IMAGE_SUFFIXES)}."
             )
-        paths += inside
-        labels += [label] * len(inside)
-    images = _decode((path.read_bytes() for path in paths), map(str, paths), recipe.image_size or 32)
+        images += [_decode(path, str(path), recipe.image_size or 32) for path in paths]
+        labels += [label] * len(paths)
     return _stack(images, labels, folder)
 
 
-def _decode(encoded: Iterable[bytes], names: Iterable[str], size: int | None = None) -> list[np.ndarray]:
-    from PIL import Image, ImageOps, UnidentifiedImageError
+def _decode(source: Path | bytes | None, name: str, size: int | None = None) -> np.ndarray:
+    """RGB pixels of an encoded image, upright, transparency laid on white."""
+    from PIL import Image, ImageOps
 
-    images = []
-    for content, name in zip(encoded, names, strict=True):
-        try:
-            image = Image.open(io.BytesIO(content)).convert("RGB")
-        except (UnidentifiedImageError, OSError, TypeError, Image.DecompressionBombError) as error:
-            raise RecipeError(f"{name} is not a readable image: {error}") from None
-        if size is not None:
-            image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
-        images.append(np.asarray(image))
-    return images
+    try:
+        content = source.read_bytes() if isinstance(source, Path) else source
+        if not isinstance(content, bytes):
+            raise ValueError("it holds no bytes")
+        image = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+        if image.mode in ("I", "F") or image.mode.startswith("I;"):
+            raise ValueError(f"its pixels have mode {image.mode}; 8 bits a channel are expected")
+        if image.has_transparency_data:
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+        image = image.convert("RGB")
+    except (OSError, ValueError, TypeError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise RecipeError(f"{name} is not a readable image: {error}") from None
+    if size is not None:
+        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    return np.asarray(image)
 
 
 def _stack(images: list[np.ndarray], labels: list[int], where: Path) -> Images:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,10 +17,8 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from weince.candidates import two_views
-from weince.gate import Gate
-from weince.loss import weince_loss
 
-__all__ = ["HeldOut", "Labelled", "Probe", "fit_probe", "held_out_tail", "neighbour_scores"]
+__all__ = ["HeldOut", "Labelled", "Probe", "fit_probe", "held_out_contest", "neighbour_scores"]
 
 NEIGHBOURS = 50
 """k of the weighted vote."""
@@ -46,12 +45,10 @@ class Probe(NamedTuple):
 
 
 class HeldOut(NamedTuple):
-    """How held-out views compete: one entry per anchor (A,), and all negatives counted in 200 bins of [-1, 1]."""
+    """How held-out views compete: similarities by anchor (A,), and all negatives counted in 200 bins of [-1, 1]."""
 
     positive: np.ndarray
     hardest: np.ndarray
-    slope: np.ndarray
-    weight: np.ndarray
     histogram: np.ndarray
 
 
@@ -83,20 +80,24 @@ def neighbour_scores(reference: Labelled, query: Labelled) -> dict[str, float]:
     return scores
 
 
-def fit_probe(training: Labelled, validation: Labelled) -> Probe:
+def fit_probe(
+    training: Labelled, validation: Labelled, inverse_penalties: Sequence[float] = INVERSE_PENALTIES
+) -> Probe:
     """Multinomial logistic regression on standardised features, its L2 penalty chosen on validation data.
 
     Args:
         training: what it is fitted on.
         validation: what the penalty is chosen on; of equal accuracies the strongest penalty wins.
+        inverse_penalties: C, ascending; one where it was chosen before.
     """
     best: Probe | None = None
-    for inverse_penalty in INVERSE_PENALTIES:
+    # The solver's vectors are short: BLAS threads that wait for each other made it ten times slower on small sets.
+    threads = 1 if training.features.size * len(np.unique(training.labels)) < 1e8 else None
+    for inverse_penalty in inverse_penalties:
         model = make_pipeline(StandardScaler(), LogisticRegression(C=inverse_penalty, max_iter=500, tol=1e-3))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ConvergenceWarning)
-            # The solver's vectors are short: BLAS threads that wait for each other made it ten times slower.
-            with threadpool_limits(1, user_api="blas"):
+            with threadpool_limits(threads, user_api="blas"):
                 model.fit(*training)
         converged = not any(issubclass(w.category, ConvergenceWarning) for w in caught)
         accuracy = float(model.score(*validation))
@@ -107,25 +108,19 @@ def fit_probe(training: Labelled, validation: Labelled) -> Probe:
 
 
 @torch.no_grad()
-def held_out_tail(encoder: nn.Module, projection: nn.Module, views: Tensor, gate: Gate) -> HeldOut:
-    """How the two views of held-out images compete in the space of the loss, with the weight the gate would give.
+def held_out_contest(encoder: nn.Module, projection: nn.Module, views: Tensor) -> HeldOut:
+    """How the two views of held-out images compete in the space of the loss.
 
     Args:
         encoder: frozen.
         projection: to the embeddings.
         views: (2N, C, S, S), all of view a, then all of view b.
-        gate: how weight and slope are measured.
     """
-    z_a, z_b = projection.eval()(encoder(views)).float().cpu().chunk(2)
-    output = weince_loss(z_a, z_b, gate=gate if gate.needs_fit else Gate())
-    assert output.tail is not None
-    contest = two_views(z_a, z_b)
+    contest = two_views(*projection.eval()(encoder(views)).float().cpu().chunk(2))
     similarity = contest.similarity()
     positive, negative = contest.roles()
     return HeldOut(
         positive=similarity[positive].numpy(),
-        hardest=(1 - output.tail.nearness).numpy(),
-        slope=output.tail.slope.numpy(),
-        weight=output.weight.numpy(),
+        hardest=similarity.masked_fill(~negative, -1.0).amax(dim=1).numpy(),
         histogram=torch.histc(similarity[negative], bins=200, min=-1.0, max=1.0).numpy(),
     )

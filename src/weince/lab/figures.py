@@ -20,14 +20,14 @@ from weince.lab.result import METRICS, NAMES
 __all__ = ["CAPTIONS", "draw"]
 
 CAPTIONS: dict[str, str] = {
-    "temperatures": "Validation score at every temperature tried: dots are seeds, the line their mean, the ring the "
-    "temperature chosen. Both losses get the same grid.",
+    "temperatures": "Validation score at every temperature tried: dots are seeds, the line their mean, a ring the "
+    "temperature chosen. Every loss gets the same grid.",
     "paired": "Test scores of the chosen runs. Left: a line joins the runs of one seed, which share initial weights, "
     "data order and views. Right: their differences (dots), mean and 95 % t-interval; an interval that holds "
     "zero shows no difference.",
     "tail": "The tail through training, means over anchors and batches: the weight of the shortfall coordinate, the "
     "fitted slope, and the batch's reference nearness rho_0 (smaller is nearer the cap). InfoNCE uses none of "
-    "them; its tail is measured on its own embeddings.",
+    "them, the released form only the weight; their tails are measured on their own embeddings.",
     "hard_negatives": "Validation images under two views. Left: the similarities of all negatives. Right: how far each "
     "anchor's hardest negative (filled) and its positive (dashed) stay below the cap, on the logarithmic "
     "scale in which the shortfall coordinate works.",
@@ -87,7 +87,8 @@ def _temperatures(result: Mapping[str, Any]) -> Figure:
         ax.plot(temperatures, [np.mean(v) for v in by_temperature], color=colour, label=NAMES[loss], linewidth=2)
         chosen = next(row["temperature"] for row in result["rows"] if row["loss"] == loss and row["kind"] == "tuned")
         best = np.mean(by_temperature[temperatures.index(chosen)])
-        ax.plot([chosen], [best], "o", markersize=13, markerfacecolor="none", markeredgewidth=2, color=colour)
+        size = 10 + 6 * result["recipe"]["losses"].index(loss)  # two rings on one point are both seen
+        ax.plot([chosen], [best], "o", markersize=size, markerfacecolor="none", markeredgewidth=2, color=colour)
     ax.axvline(PAPER_TEMPERATURE, color="0.5", linestyle=":", linewidth=1.2)
     ax.annotate("published", (PAPER_TEMPERATURE, 1), xycoords=("data", "axes fraction"), color="0.4", fontsize=8,
                 xytext=(3, -2), textcoords="offset points", va="top")  # fmt: skip
@@ -160,7 +161,9 @@ def _hard_negatives(folder: Path, result: Mapping[str, Any]) -> Figure:
         lowest = min(float(1 - values.max()) for values in pooled.values())
         bins = list(np.geomspace(max(lowest, 1e-6), 2, 60))
         right.hist(1 - pooled["hardest"], bins, color=colour, alpha=0.4, label=f"{_name(row)}: hardest negative")
-        right.hist(1 - pooled["positive"], bins, color=colour, histtype="step", linestyle="--", label="positive")
+        right.hist(
+            1 - pooled["positive"], bins, color=colour, histtype="step", linestyle="--", label=f"{_name(row)}: positive"
+        )
     left.set_xlabel("cosine similarity of all negatives")
     left.set_ylabel("density")
     left.legend(frameon=False, fontsize=8)

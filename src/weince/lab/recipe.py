@@ -47,7 +47,7 @@ class RecipeError(Exception):
 
 
 class Recipe(BaseModel):
-    """Everything a comparison does. Two comparisons with equal recipes on one machine give equal numbers."""
+    """Everything a comparison does. On a CPU, with the same number of threads, equal recipes give equal numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -59,7 +59,7 @@ class Recipe(BaseModel):
     data: Data = "digits"
     """Images: scikit-learn's digits, parquet files of CIFAR-10 or Tiny-ImageNet, or a folder of images."""
     data_dir: Path | None = None
-    """Folder of the parquet files, or of the images: CLASS/IMAGE, or train/CLASS/IMAGE and test/CLASS/IMAGE."""
+    """Folder of the parquet files, or of the images: CLASS/IMAGE, or train/CLASS/IMAGE with test, val or valid."""
     subset: Annotated[int, Field(ge=20)] | None = None
     """Training and validation images to use, the same share of every class; all when not given."""
     test_subset: Annotated[int, Field(ge=10)] | None = None
@@ -68,7 +68,7 @@ class Recipe(BaseModel):
     """Edge length in pixels to which the images of a folder are resized; 32 when not given."""
     validation_fraction: Annotated[float, Field(gt=0, lt=0.9)] = 0.2
     """Share of the training images that chooses temperatures and regularisation, never trained on."""
-    split_seed: Annotated[int, Field(ge=0)] = 0
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of subsets and splits, which are the same for every run."""
 
     encoder: Encoder = "small"
@@ -80,7 +80,7 @@ class Recipe(BaseModel):
     """What is compared. "weince-released" is slope 1 with the two extra top-M terms."""
     temperatures: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (0.05, 0.1, 0.2, 0.5, 1.0)
     """Every loss is tried at every one of these."""
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (7, 21, 63)
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)] = (7, 21, 63)
     """Seeds of initial weights, order of data and views, the same for every loss and temperature."""
     gate: Gate = Gate()
     """How WEINCE measures weight and slope."""
@@ -137,7 +137,7 @@ class Run(NamedTuple):
     @property
     def slug(self) -> str:
         """Folder name."""
-        return f"{self.loss}-t{self.temperature:g}-s{self.seed}"
+        return f"{self.loss}-t{self.temperature!r}-s{self.seed}"
 
 
 def preset(data: Data) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from weince.lab.paired import Interval, paired, sentence
-from weince.lab.recipe import PAPER_TEMPERATURE, REFERENCE, Loss, Recipe, Run
+from weince.lab.recipe import PAPER_TEMPERATURE, REFERENCE, Loss, Recipe, RecipeError, Run
 
 __all__ = ["METRICS", "NAMES", "Row", "choose", "judge", "tidy"]
 
@@ -46,15 +46,23 @@ def choose(recipe: Recipe, validation: Scored) -> list[Row]:
 
     Args:
         recipe: names the score and the grid, the same for every loss.
-        validation: of every run of the recipe.
+        validation: of every run of the recipe. A run that diverged scores 0.
+
+    Raises:
+        RecipeError: a loss diverged at every temperature.
     """
     rows = []
     for loss in recipe.losses:
         mean = {t: _mean(recipe, validation, Row(loss, t, "tried"), recipe.select_by) for t in recipe.temperatures}
-        rows.append(Row(loss, max(mean, key=lambda t: mean[t]), "tuned"))
+        best = Row(loss, max(mean, key=lambda t: mean[t]), "tuned")
+        if any(validation[run].get("diverged") for run in best.runs(recipe)):
+            raise RecipeError(f"{NAMES[loss]} diverged at every temperature that was tried: lower `learning_rate`.")
+        rows.append(best)
     rows.sort(key=lambda row: row.loss != REFERENCE)
-    if PAPER_TEMPERATURE in recipe.temperatures and rows[0].temperature != PAPER_TEMPERATURE:
-        rows.insert(0, Row(REFERENCE, PAPER_TEMPERATURE, "published"))
+    published = Row(REFERENCE, PAPER_TEMPERATURE, "published")
+    tried = [validation[run] for run in published.runs(recipe) if run in validation]
+    if tried and rows[0].temperature != PAPER_TEMPERATURE and not any(scored.get("diverged") for scored in tried):
+        rows.insert(0, published)
     return rows
 
 
@@ -89,14 +97,14 @@ def judge(recipe: Recipe, rows: list[Row], validation: Scored, tested: Scored) -
         "differences": differences,
         "sentences": [
             sentence(
-                row.label,
-                other.label,
+                d["of"]["label"],
+                d["minus"]["label"],
                 METRICS[recipe.select_by],
-                paired(_by_seed(recipe, tested, row, other, recipe.select_by)),
+                Interval(d["mean"], d["low"], d["high"]),
                 len(recipe.seeds),
             )
-            for row, other in pairs
-            if row.kind == "tuned" and other is tuned
+            for d in differences
+            if d["minus"]["kind"] == "tuned" and d["metric"] == recipe.select_by
         ],
         "warnings": _warnings(recipe, rows, validation),
         "validation": [{**run._asdict(), **found} for run, found in validation.items()],
@@ -123,8 +131,8 @@ def _difference(recipe: Recipe, tested: Scored, row: Row, other: Row, metric: st
     by_seed = _by_seed(recipe, tested, row, other, metric)
     interval: Interval = paired(by_seed)
     return {
-        "of": row._asdict(),
-        "minus": other._asdict(),
+        "of": {**row._asdict(), "label": row.label},
+        "minus": {**other._asdict(), "label": other.label},
         "label": f"{row.label} − {other.label}",
         "metric": metric,
         "by_seed": by_seed,
@@ -154,10 +162,17 @@ def _warnings(recipe: Recipe, rows: list[Row], validation: Scored) -> list[str]:
         if row.kind == "tuned" and row.temperature in ends and len(recipe.temperatures) > 1
     ]
     if len(recipe.temperatures) == 1:
-        found.append("One temperature was tried: neither loss is tuned.")
+        found.append("One temperature was tried: no loss is tuned.")
     if PAPER_TEMPERATURE not in recipe.temperatures:
         found.append(f"InfoNCE at the paper's {PAPER_TEMPERATURE:g} is not shown: the grid leaves it out.")
-    missed = sum(not found["probe"]["converged"] for found in validation.values())
+    missed = sum(not scored["probe"]["converged"] for scored in validation.values())
     if missed:
         found.append(f"{missed} of {len(validation)} linear probes stopped before they had converged.")
+    diverged = [run.slug for run, scored in validation.items() if scored.get("diverged")]
+    if diverged:
+        found.append(f"{len(diverged)} runs diverged and count as 0: {', '.join(diverged)}.")
+    origins = {(m["commit"], m["device"], m["torch"]) for m in (s["made"] for s in validation.values() if "made" in s)}
+    if len(origins) > 1:
+        told = "; ".join(" on ".join(map(str, origin[:2])) for origin in sorted(origins, key=str))
+        found.append(f"The runs were not all made alike: {told}.")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import signal
 import time
 import warnings
@@ -24,12 +25,23 @@ from weince.gate import Gate, nearness_reference
 from weince.lab.data import Images
 from weince.lab.encoders import make_encoder, make_projection
 from weince.lab.files import write_bytes, write_csv
-from weince.lab.recipe import Loss, Recipe, Run
+from weince.lab.recipe import Loss, Recipe, RecipeError, Run
 from weince.lab.views import as_float, make_views
 from weince.loss import WEINCE, InfoNCELoss, WEINCELoss, WEINCEOutput, weince_loss
 from weince.released import ReleasedTopMLoss
 
-__all__ = ["Encoded", "build", "make_criterion", "train", "two_views_of"]
+__all__ = ["Encoded", "Trained", "build", "device_of", "make_criterion", "train", "two_views_of"]
+
+
+def device_of(recipe: Recipe) -> torch.device:
+    """Where a recipe trains and is judged: "auto" is a CUDA GPU when there is one.
+
+    Raises:
+        RecipeError: it asks for a GPU that is not there.
+    """
+    if recipe.device == "cuda" and not torch.cuda.is_available():
+        raise RecipeError('Setting `device`: "cuda" needs a CUDA GPU that this PyTorch can use. Found none.')
+    return torch.device("cuda" if recipe.device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 class Encoded(NamedTuple):
@@ -89,6 +101,7 @@ class _Contrastive(LightningModule):
         self.criterion = make_criterion(run.loss, run.temperature, recipe.gate)
         # The whole set lives on the device as bytes; it is data, not state, so checkpoints leave it out.
         self.register_buffer("pixels", images.pixels, persistent=False)
+        self.measuring_s = 0.0
         self.steps_per_epoch = len(images.labels) // recipe.batch_size
         for module in self.criterion.modules():
             if isinstance(module, WEINCE):
@@ -110,8 +123,11 @@ class _Contrastive(LightningModule):
     @torch.no_grad()
     def _log_tail(self, module: WEINCE, args: tuple[Tensor, Tensor], output: WEINCEOutput) -> None:
         gate = self.recipe.gate if self.recipe.gate.needs_fit else Gate()
-        # InfoNCE fits no tail: it is measured on the same embeddings, so that both can be drawn side by side.
+        started = time.perf_counter()
+        # InfoNCE fits no tail: it is measured on the same embeddings, so that both can be drawn side by side, and the
+        # time it takes is not InfoNCE's.
         tail = output.tail if output.tail is not None else weince_loss(*args, gate=gate).tail
+        self.measuring_s += time.perf_counter() - started
         assert tail is not None
         self._log("weight", output.weight.mean())
         self._log("slope", tail.slope.mean())
@@ -148,20 +164,37 @@ class _History(Callback):
         self.rows = state_dict["rows"]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, _Contrastive)
+        pl_module.measuring_s = 0.0
         self.started = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, _Contrastive)
         measured = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        seconds = time.perf_counter() - self.started
+        seconds = time.perf_counter() - self.started - pl_module.measuring_s
         images = pl_module.steps_per_epoch * pl_module.recipe.batch_size
-        self.rows.append({"epoch": trainer.current_epoch, **measured, "images_per_second": images / seconds})
+        self.rows.append(
+            {"epoch": trainer.current_epoch, **measured, "seconds": seconds, "images_per_second": images / seconds}
+        )
         pl_module.log("images_per_second", images / seconds)
         write_csv(self.path, self.rows)
         self.on_epoch(trainer.current_epoch + 1)
 
 
-def train(recipe: Recipe, run: Run, images: Images, folder: Path, on_epoch: Callable[[int], None]) -> Encoded:
+class Trained(NamedTuple):
+    """A finished run: its halves, on the CPU, and the seconds its epochs took, those before a stop included."""
+
+    model: Encoded
+    seconds: float
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a weight is NaN or infinite."""
+        values = (value for half in self.model for value in half.state_dict().values())
+        return not all(bool(torch.isfinite(value).all()) for value in values)
+
+
+def train(recipe: Recipe, run: Run, images: Images, folder: Path, on_epoch: Callable[[int], None]) -> Trained:
     """Train one run to its end, from its newest whole checkpoint if `folder` holds one.
 
     Leaves history.csv, TensorBoard events, encoder.safetensors and projection.safetensors in `folder`.
@@ -182,7 +215,7 @@ def train(recipe: Recipe, run: Run, images: Images, folder: Path, on_epoch: Call
     with _quiet():
         model = _Contrastive(recipe, run, images)
         trainer = Trainer(
-            accelerator="gpu" if recipe.device == "cuda" else recipe.device,
+            accelerator=device_of(recipe).type,
             devices=1,
             precision=recipe.precision,
             max_epochs=recipe.epochs,
@@ -202,7 +235,7 @@ def train(recipe: Recipe, run: Run, images: Images, folder: Path, on_epoch: Call
     for name, half in encoded._asdict().items():
         state = {key: value.contiguous() for key, value in half.state_dict().items()}
         write_bytes(folder / f"{name}.safetensors", to_safetensors(state))
-    return encoded
+    return Trained(encoded, sum(row["seconds"] for row in history.rows))
 
 
 def _keeper(folder: Path) -> ModelCheckpoint:
@@ -219,7 +252,7 @@ def _newest_whole(folder: Path) -> Path | None:
     for path in checkpoints(folder):
         try:
             torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, OSError):  # cut short by a kill
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError):  # cut short by a kill
             path.unlink()
         else:
             return path
