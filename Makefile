@@ -30,7 +30,7 @@ test-lowest: ## the core's tests with the lowest torch that pyproject.toml admit
 	.venv-lowest/bin/python -m pytest --ignore src/weince/lab --ignore tests/lab --ignore tests/test_compile.py $(ARGS)
 
 constraints: ## pin what is installed now
-	$(BIN)/pip freeze --exclude-editable | sed 's/$$/ ; python_version >= "3.11"/' > constraints.txt
+	$(BIN)/pip freeze --exclude-editable | sed 's/$$/; python_version >= "3.11"/' > constraints.txt
 
 clean:
 	rm -rf .venv .venv-lowest .pytest_cache .ruff_cache .hypothesis

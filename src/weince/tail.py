@@ -127,7 +127,8 @@ def fit_tail(hardest: Tensor, eps: float) -> TailFit:
     delta = shortfall(hardest, eps)
     burn = max(1, size // 20)
     points = size - burn
-    nearness = delta[:, 0] if size else delta.new_full((len(delta),), 2.0)
+    # A copy: a view would keep the shortfalls of every tile alive, (A, K) in all.
+    nearness = delta[:, 0].clone() if size else delta.new_full((len(delta),), 2.0)
     if points < 2:
         nothing = torch.zeros_like(nearness)
         return TailFit(nothing, nothing, nothing, nearness, nothing.bool())

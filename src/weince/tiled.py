@@ -37,8 +37,14 @@ def tiled_tail(contest: Candidates, fraction: float, minimum: int, eps: float) -
         eps: floor of the shortfall.
     """
     size = tail_size(contest.negatives, fraction, minimum)
-    fits = [fit_tail(largest(_only_negatives(tile.similarity(), tile), size), eps) for tile in _tiles(contest)]
-    return TailFit(*(torch.cat(part) for part in zip(*fits, strict=True)))
+    count = contest.anchors.shape[0]
+    # Written in place: small results kept of every tile would lie between freed tiles and hold on to their memory.
+    fits = TailFit(*(contest.anchors.new_empty(count) for _ in range(4)), valid=contest.itself.new_empty(count).bool())
+    for tile in _tiles(contest):
+        found = fit_tail(largest(_only_negatives(tile.similarity(), tile), size), eps)
+        for whole, part in zip(fits, found, strict=True):
+            whole[tile.rows] = part
+    return fits
 
 
 class Settings(NamedTuple):
@@ -152,7 +158,7 @@ def _sweep(
     shared = contest.candidates is contest.anchors
     of_anchors = torch.zeros_like(contest.anchors) if factor is not None else None
     of_candidates = of_anchors if shared or factor is None else torch.zeros_like(contest.candidates)
-    losses = []
+    losses = torch.empty_like(contest.anchors[:, 0])
     for tile in _tiles(contest):
         here = settings.of(tile.rows)
         similarity = tile.similarity()
@@ -163,7 +169,7 @@ def _sweep(
         share = logits.sub_(top).exp_()
         total = share.sum(dim=1, keepdim=True)
         log_odds = won - (top + total.log())
-        losses.append(-nn.functional.logsigmoid(log_odds).squeeze(1))
+        losses[tile.rows] = -nn.functional.logsigmoid(log_odds).squeeze(1)
         if factor is None or of_anchors is None or of_candidates is None:
             continue
         pull = torch.sigmoid(-log_odds) * factor[tile.rows].unsqueeze(1)
@@ -171,4 +177,4 @@ def _sweep(
         of_similarity = of_logits.mul_(logit_slope(similarity, *here))
         of_anchors[tile.rows] += of_similarity @ tile.candidates
         of_candidates.addmm_(of_similarity.T, tile.anchors)
-    return torch.cat(losses), (of_anchors, None if shared else of_candidates)
+    return losses, (of_anchors, None if shared else of_candidates)
