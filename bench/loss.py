@@ -1,6 +1,7 @@
 """What a loss costs: forward and backward on embeddings, side by side with the InfoNCE of other libraries.
 
-    python bench/loss.py [--quick] [--out bench/results.csv]
+    pip install lightly==1.6.0 pytorch-metric-learning==2.9.0 open_clip_torch==3.3.0 sentence-transformers==6.2.0
+    python bench/loss.py [--sizes 512 4096] [--widths 128] [--only "WEINCE tiled" "lightly NTXentLoss"]
 
 Every cell is timed in this one process, all competitors of a cell in turn, round after round, and the median of the
 rounds is kept: machines drift, ratios within a round do not. Peak extra memory is read in a process of its own. A cell
