@@ -19,6 +19,7 @@ from batches import clusters, views
 from weince import WEINCE, Gate, InfoNCELoss, ReleasedTopMLoss, WEINCELoss
 from weince.candidates import two_views
 from weince.gate import nearness_reference
+from weince.loss import Implementation
 from weince.released import pooled_slope
 
 INPUTS = {"z_i", "z_j", "temperature", "kappa_rho", "kappa_aic", "aic_margin", "quantile"}
@@ -75,8 +76,9 @@ BEYOND = [
 ]
 
 
-def by_library(case: Case, dtype: torch.dtype, device: str = "cpu") -> Values:
+def by_library(case: Case, dtype: torch.dtype, device: str = "cpu", implementation: Implementation = "auto") -> Values:
     """Every key by weince."""
+    way = {"implementation": implementation}
 
     def loss(criterion: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
         z_a, z_b = (torch.tensor(z, dtype=dtype, device=device, requires_grad=True) for z in (case.z_a, case.z_b))
@@ -85,23 +87,22 @@ def by_library(case: Case, dtype: torch.dtype, device: str = "cpu") -> Values:
 
     found: dict[str, Tensor] = {}
     for name, criterion in {
-        "pl": InfoNCELoss(case.temperature),
-        "paper": WEINCELoss(case.temperature, case.gate),
-        "tlambda_select": WEINCELoss(case.temperature, case.released),
+        "pl": InfoNCELoss(case.temperature, **way),
+        "paper": WEINCELoss(case.temperature, case.gate, **way),
+        "tlambda_select": WEINCELoss(case.temperature, case.released, **way),
     }.items():
         found[f"loss_{name}"], found[f"grad_i_{name}"], found[f"grad_j_{name}"] = loss(criterion)
-    found["loss_tlambda_select_rho"], *_ = loss(
-        WEINCELoss(case.temperature, replace(case.released, evidence="nearness"))
-    )
-    found["loss_tlambda_select_aic"], *_ = loss(WEINCELoss(case.temperature, replace(case.released, evidence="aic")))
-    found["loss_weibit_beta4"], *_ = loss(WEINCELoss(case.temperature, Gate(evidence=1.0, slope=WEIBIT_SLOPE)))
+    for key, evidence in (("rho", "nearness"), ("aic", "aic")):
+        gate = replace(case.released, evidence=evidence)
+        found[f"loss_tlambda_select_{key}"], *_ = loss(WEINCELoss(case.temperature, gate, **way))
+    found["loss_weibit_beta4"], *_ = loss(WEINCELoss(case.temperature, Gate(evidence=1.0, slope=WEIBIT_SLOPE), **way))
     for top in TOPS:
         for name, weibit, softmax in ((f"weibit_top{top}_beta4", 1.0, 0.0), (f"softmax_top{top}", 0.0, 1.0)):
             extra = ReleasedTopMLoss(case.temperature, top, weibit, softmax, initial_slope=WEIBIT_SLOPE)
             found[name], *_ = loss(extra.eval())
 
     z_a, z_b = (torch.tensor(z, dtype=dtype, device=device) for z in (case.z_a, case.z_b))
-    output = WEINCE(case.temperature, case.gate)(z_a, z_b)
+    output = WEINCE(case.temperature, case.gate, **way)(z_a, z_b)
     found["beta"], found["r2"], found["delta_aic"], found["rho"], _ = output.tail
     found["lam"] = output.weight
     found["rho0"] = nearness_reference(output.tail.nearness, case.gate.quantile)

@@ -24,16 +24,18 @@ def test_oracle_is_golden(case: Case, expected: Values):
     assert _above(errors(by_oracle(case), expected), 1e-9) == {}
 
 
+@pytest.mark.parametrize("implementation", ["dense", "tiled"])
 @pytest.mark.parametrize("device", devices())
 @golden_cases
-def test_float64_is_golden(case: Case, expected: Values, device: str):
-    assert _above(errors(by_library(case, torch.float64, device), expected), 1e-9) == {}
+def test_float64_is_golden(case: Case, expected: Values, device: str, implementation: str):
+    assert _above(errors(by_library(case, torch.float64, device, implementation), expected), 1e-9) == {}
 
 
+@pytest.mark.parametrize("implementation", ["dense", "tiled"])
 @pytest.mark.parametrize("device", devices())
 @golden_cases
-def test_float32_is_golden(case: Case, expected: Values, device: str):
-    found = by_library(case, torch.float32, device)
+def test_float32_is_golden(case: Case, expected: Values, device: str, implementation: str):
+    found = by_library(case, torch.float32, device, implementation)
     worst = errors(found, expected)
     losses = {key: error for key, error in worst.items() if key.startswith(("loss", "weibit", "softmax"))}
     for key in losses:

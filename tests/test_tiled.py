@@ -78,21 +78,24 @@ def test_a_gradient_that_reaches_the_anchors_losses(reduction: str):
 
 
 @pytest.mark.usefixtures("small_tiles")
-def test_gradcheck():
+@pytest.mark.parametrize("implementation", ["dense", "tiled"])
+def test_gradcheck(implementation: str):
     z_a, z_b = (z.requires_grad_() for z in clusters(10, 4, dtype=torch.float64))
     gate = Gate(evidence=0.6, slope=2.5)
     for reduction in ("mean", "none"):
         assert torch.autograd.gradcheck(
-            lambda a, b, r=reduction: weince_loss(a, b, gate=gate, reduction=r, implementation="tiled").loss, (z_a, z_b)
+            lambda a, b, r=reduction: weince_loss(a, b, gate=gate, reduction=r, implementation=implementation).loss,
+            (z_a, z_b),
         )
 
 
-def test_weight_zero_is_infonce_bit_for_bit():
+@pytest.mark.parametrize("implementation", ["dense", "tiled"])
+def test_weight_zero_is_infonce_bit_for_bit(implementation: str):
     z_a, z_b = clusters(40, 8, dtype=torch.float32)
     found = []
     for gate in (Gate(margin=1e9), Gate(evidence=0.0, slope=1.0)):
         leaves = [z.clone().requires_grad_() for z in (z_a, z_b)]
-        output = weince_loss(*leaves, gate=gate, implementation="tiled")
+        output = weince_loss(*leaves, gate=gate, implementation=implementation)
         output.loss.backward()
         assert (output.weight == 0).all()
         found.append((output.loss, *(z.grad for z in leaves)))
