@@ -38,6 +38,10 @@ class Candidates(NamedTuple):
     itself: Tensor
     negatives: int
 
+    def of(self, rows: slice) -> Candidates:
+        """The contest of some of the anchors, against all candidates."""
+        return self._replace(anchors=self.anchors[rows], positive=self.positive[rows], itself=self.itself[rows])
+
     def similarity(self) -> Tensor:
         """Cosine similarities s, (A, M), with gradient."""
         return self.anchors @ self.candidates.T

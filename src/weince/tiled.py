@@ -40,10 +40,10 @@ def tiled_tail(contest: Candidates, fraction: float, minimum: int, eps: float) -
     count = contest.anchors.shape[0]
     # Written in place: small results kept of every tile would lie between freed tiles and hold on to their memory.
     fits = TailFit(*(contest.anchors.new_empty(count) for _ in range(4)), valid=contest.itself.new_empty(count).bool())
-    for tile in _tiles(contest):
+    for rows, tile in _tiles(contest):
         found = fit_tail(largest(_only_negatives(tile.similarity(), tile), size), eps)
         for whole, part in zip(fits, found, strict=True):
-            whole[tile.rows] = part
+            whole[rows] = part
     return fits
 
 
@@ -79,36 +79,16 @@ def tiled_loss(contest: Candidates, settings: Settings, scale: float) -> tuple[T
     return _Tiles.apply(contest.anchors, None if shared else contest.candidates, contest, settings, scale)  # pyright: ignore
 
 
-class _Tile(NamedTuple):
-    """Rows of a contest."""
-
-    rows: slice
-    anchors: Tensor
-    candidates: Tensor
-    positive: Tensor
-    itself: Tensor
-
-    def similarity(self) -> Tensor:
-        return self.anchors @ self.candidates.T
-
-
-def _tiles(contest: Candidates) -> list[_Tile]:
+def _tiles(contest: Candidates) -> list[tuple[slice, Candidates]]:
+    """Rows, and the contest of those anchors alone."""
     step = tile_rows(contest.candidates.shape[0], contest.anchors.device.type)
-    return [
-        _Tile(
-            slice(start, start + step),
-            contest.anchors[start : start + step],
-            contest.candidates,
-            contest.positive[start : start + step].unsqueeze(1),
-            contest.itself[start : start + step].unsqueeze(1),
-        )
-        for start in range(0, contest.anchors.shape[0], step)
-    ]
+    slices = [slice(start, start + step) for start in range(0, contest.anchors.shape[0], step)]
+    return [(rows, contest.of(rows)) for rows in slices]
 
 
-def _only_negatives(values: Tensor, tile: _Tile) -> Tensor:
-    values.scatter_(1, tile.positive, float("-inf"))
-    return values.scatter_(1, tile.itself, float("-inf"))
+def _only_negatives(values: Tensor, tile: Candidates) -> Tensor:
+    values.scatter_(1, tile.positive.unsqueeze(1), float("-inf"))
+    return values.scatter_(1, tile.itself.unsqueeze(1), float("-inf"))
 
 
 class _Tiles(torch.autograd.Function):
@@ -159,22 +139,23 @@ def _sweep(
     of_anchors = torch.zeros_like(contest.anchors) if factor is not None else None
     of_candidates = of_anchors if shared or factor is None else torch.zeros_like(contest.candidates)
     losses = torch.empty_like(contest.anchors[:, 0])
-    for tile in _tiles(contest):
-        here = settings.of(tile.rows)
+    for rows, tile in _tiles(contest):
+        here = settings.of(rows)
+        positive = tile.positive.unsqueeze(1)
         similarity = tile.similarity()
         logits = blended_logits(similarity, *here)
-        won = logits.gather(1, tile.positive)
+        won = logits.gather(1, positive)
         _only_negatives(logits, tile)
         top = logits.amax(dim=1, keepdim=True)
         share = logits.sub_(top).exp_()
         total = share.sum(dim=1, keepdim=True)
         log_odds = won - (top + total.log())
-        losses[tile.rows] = -nn.functional.logsigmoid(log_odds).squeeze(1)
+        losses[rows] = -nn.functional.logsigmoid(log_odds).squeeze(1)
         if factor is None or of_anchors is None or of_candidates is None:
             continue
-        pull = torch.sigmoid(-log_odds) * factor[tile.rows].unsqueeze(1)
-        of_logits = share.mul_(pull / total).scatter_(1, tile.positive, -pull)
+        pull = torch.sigmoid(-log_odds) * factor[rows].unsqueeze(1)
+        of_logits = share.mul_(pull / total).scatter_(1, positive, -pull)
         of_similarity = of_logits.mul_(logit_slope(similarity, *here))
-        of_anchors[tile.rows] += of_similarity @ tile.candidates
+        of_anchors[rows] += of_similarity @ tile.candidates
         of_candidates.addmm_(of_similarity.T, tile.anchors)
     return losses, (of_anchors, None if shared else of_candidates)

@@ -204,7 +204,7 @@ def train(recipe: Recipe, run: Run, images: Images, folder: Path, on_epoch: Call
         run: this one.
         images: training images.
         folder: of this run.
-        on_epoch: called with the number of epochs done, at the start and after each.
+        on_epoch: called with the number of epochs done, after each.
 
     Raises:
         KeyboardInterrupt: stopped; what was done lies in the checkpoint.
