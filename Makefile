@@ -22,7 +22,7 @@ lint: setup
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 
-# Inductor of torch 2.4 to 2.6 fails on WEINCELoss on a CPU, inside itself; eager PyTorch is what is shown here.
+# Inductor of torch 2.5 and 2.6 (2.4: with dynamic shapes) fails on WEINCELoss on a CPU, inside itself; this is eager.
 test-lowest: ## the core's tests with the lowest torch that pyproject.toml admits
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/pip install --quiet --disable-pip-version-check 'torch==2.4.0' 'numpy<2.3' setuptools hypothesis pytest pytest-timeout

@@ -67,7 +67,7 @@ def weince_loss(
     Args:
         z_a: embeddings of the first view, (N, D), N >= 2, any scale, any floating-point dtype.
         z_b: embeddings of the second view, (N, D); row i is the example of row i of z_a.
-        temperature: tau, > 0. WEINCE is best at lower values than the published 0.5: tune it.
+        temperature: tau, > 0. Tune it: the published 0.5 was not best in our runs (runs/LOG.md).
         gate: how weight and slope are measured.
         reduction: "mean", "sum" or "none" over the 2N anchors.
         eps: floor of the shortfall, in (0, 1).
