@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import reference
 from batches import clusters, views
 from weince import WEINCE, Gate, InfoNCELoss, ReleasedTopMLoss, WEINCELoss
-from weince.candidates import two_views
+from weince.settings import two_views
 from weince.gate import nearness_reference
 from weince.loss import Implementation
 from weince.released import pooled_slope

@@ -7,7 +7,8 @@ import torch
 
 import reference
 from batches import views
-from weince.candidates import two_views, unit_rows
+from weince.candidates import unit_rows
+from weince.settings import two_views
 
 
 @pytest.mark.parametrize("n", [2, 3, 7])

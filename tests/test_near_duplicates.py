@@ -21,7 +21,8 @@ from torch import Tensor
 
 from batches import views
 from weince import Gate, InfoNCELoss, WEINCEOutput, weince_loss
-from weince.candidates import two_views, unit_rows
+from weince.candidates import unit_rows
+from weince.settings import two_views
 
 EPS = 1e-6
 TEMPERATURE = 0.5

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from batches import clusters, views
 from weince import Gate, InfoNCELoss, ReleasedTopMLoss, WEINCEOutput, weince_loss
-from weince.candidates import two_views
+from weince.settings import two_views
 
 searched = settings(deadline=None, derandomize=True, database=None, max_examples=60)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 import reference
 from batches import clusters, views
 from weince import ReleasedTopMLoss
-from weince.candidates import two_views
+from weince.settings import two_views
 from weince.released import pooled_slope, top_m_loss
 
 EPS = 1e-6

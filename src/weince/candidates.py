@@ -1,7 +1,7 @@
 """Who competes: the anchors, their candidates, and which candidate is a positive or a negative of which anchor.
 
-A setting (two views, and whatever else InfoNCE is used for) is one function that returns `Candidates`; the tail,
-the gate and the formula never ask which setting it was.
+Every setting of `settings.py` is one function that returns `Candidates`; the tail, the gate and the formula never ask
+which setting it was.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Candidates", "Roles", "two_views", "unit_rows"]
+__all__ = ["Candidates", "Roles", "Tile", "unit_rows"]
 
 
 class Roles(NamedTuple):
@@ -22,59 +22,143 @@ class Roles(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """One contest per anchor.
+    """One contest per anchor. Its M columns are the P candidates of the anchor's own, then those that all share.
 
     Attributes:
         anchors: (A, D), unit rows (or zero rows); carries gradient.
-        candidates: (M, D), likewise.
-        positive: int64 (A,), the column of each anchor's positive.
-        itself: int64 (A,), the column that is the anchor, or -1: never a candidate.
+        candidates: (M - P, D), shared by all anchors, likewise.
         negatives: K, how many negatives an anchor has at most.
+        own: (A, P, D), candidates of one anchor alone, likewise; or None.
+        positive: int64 (A,), the column of each anchor's only positive; or bool (A, M), its positives; or None where
+            labels tell.
+        itself: int64 (A,), the column that is the anchor, never a candidate; or None where no column is.
+        anchor_labels: int64 (A,), with `candidate_labels`: candidates of the anchor's label are its positives.
+        candidate_labels: int64 (M,).
+        ignored: bool (A, M), pairs that take no part. An only positive stays one.
     """
 
     anchors: Tensor
     candidates: Tensor
-    positive: Tensor
-    itself: Tensor
     negatives: int
+    own: Tensor | None = None
+    positive: Tensor | None = None
+    itself: Tensor | None = None
+    anchor_labels: Tensor | None = None
+    candidate_labels: Tensor | None = None
+    ignored: Tensor | None = None
 
     def of(self, rows: slice) -> Candidates:
         """The contest of some of the anchors, against all candidates."""
-        return self._replace(anchors=self.anchors[rows], positive=self.positive[rows], itself=self.itself[rows])
+        of_anchors = ("anchors", "own", "positive", "itself", "anchor_labels", "ignored")
+        parts = {name: value[rows] for name in of_anchors if (value := getattr(self, name)) is not None}
+        return self._replace(**parts)
 
     def similarity(self) -> Tensor:
         """Cosine similarities s, (A, M), with gradient."""
-        return self.anchors @ self.candidates.T
+        shared = self.anchors @ self.candidates.T
+        if self.own is None:
+            return shared
+        return torch.cat([torch.einsum("ad,apd->ap", self.anchors, self.own), shared], dim=1)
+
+    @property
+    def columns(self) -> int:
+        """M."""
+        return len(self.candidates) + (0 if self.own is None else self.own.shape[1])
+
+    @property
+    def shared(self) -> bool:
+        """Whether the anchors are the candidates, so that both have one gradient."""
+        return self.candidates is self.anchors
+
+    @property
+    def by_column(self) -> bool:
+        """Whether all candidates are negatives but for two known columns: no masks are needed."""
+        return self.has_one_positive and self.ignored is None
+
+    @property
+    def has_one_positive(self) -> bool:
+        """Whether every anchor has exactly one positive, in a known column."""
+        return self.positive is not None and self.positive.ndim == 1
 
     def roles(self) -> Roles:
         """Which column is what to which anchor, as masks (A, M)."""
-        column = torch.arange(self.candidates.shape[0], device=self.anchors.device)
-        positive = column == self.positive.unsqueeze(1)
-        negative = ~positive & (column != self.itself.unsqueeze(1))
-        return Roles(positive, negative)
+        column = torch.arange(self.columns, device=self.anchors.device)
+        if self.positive is None:
+            assert self.anchor_labels is not None
+            positive = self.anchor_labels.unsqueeze(1) == self.candidate_labels
+        elif self.positive.ndim == 2:
+            positive = self.positive
+        else:
+            positive = column == self.positive.unsqueeze(1)
+        excluded = self.ignored
+        if self.itself is not None:
+            itself = column == self.itself.unsqueeze(1)
+            excluded = itself if excluded is None else excluded | itself
+        if excluded is None:
+            return Roles(positive, ~positive)
+        kept = positive if self.has_one_positive else positive & ~excluded
+        return Roles(kept, ~positive & ~excluded)
 
 
-def two_views(z_a: Tensor, z_b: Tensor) -> Candidates:
-    """The SimCLR setting: every view is an anchor, every other view a candidate, the same example's the positive.
+class Tile(NamedTuple):
+    """A contest of some anchors, with its masks, which are made only where columns do not tell."""
 
-    Args:
-        z_a: embeddings of the first view, (N, D), any scale.
-        z_b: embeddings of the second view, (N, D); row i is the example of row i of z_a.
+    contest: Candidates
+    roles: Roles | None
 
-    Returns:
-        Candidates with A = M = 2N (all of view a, then all of view b) and K = 2N - 2.
+    @classmethod
+    def of(cls, contest: Candidates) -> Tile:
+        """With masks where they are needed."""
+        return cls(contest, None if contest.by_column else contest.roles())
 
-    Source: arXiv:2002.05709 (SimCLR), section 2.1.
-    """
-    views = unit_rows(torch.cat([z_a, z_b]))
-    itself = torch.arange(views.shape[0], device=views.device)
-    return Candidates(
-        anchors=views,
-        candidates=views,
-        positive=itself.roll(z_a.shape[0]),
-        itself=itself,
-        negatives=views.shape[0] - 2,
-    )
+    def similarity_(self, out: Tensor) -> None:
+        """`Candidates.similarity` into (t, M)."""
+        anchors, own = self.contest.anchors, self.contest.own
+        if own is not None:
+            out[:, : own.shape[1]] = torch.einsum("ad,apd->ap", anchors, own)
+        torch.mm(anchors, self.contest.candidates.T, out=out[:, out.shape[1] - len(self.contest.candidates) :])
+
+    def negative_count(self) -> Tensor:
+        """(t, 1)."""
+        contest = self.contest
+        if self.roles is not None:
+            return self.roles.negative.sum(dim=1, keepdim=True)
+        count = contest.columns - 1 - (contest.itself is not None)
+        return torch.full((len(contest.anchors), 1), count, device=contest.anchors.device)
+
+    def counts(self) -> Tensor | None:
+        """How many negatives each anchor has, (t,), where anchors differ."""
+        return None if self.roles is None else self.roles.negative.sum(dim=1)
+
+    def only_negatives_(self, values: Tensor, fill: float = float("-inf")) -> Tensor:
+        """Fills all but the negatives."""
+        if self.roles is not None:
+            return values.masked_fill_(~self.roles.negative, fill)
+        for column in (self.contest.positive, self.contest.itself):
+            if column is not None:
+                values.scatter_(1, column.unsqueeze(1), fill)
+        return values
+
+    def positive_count(self) -> Tensor:
+        """(t, 1)."""
+        contest = self.contest
+        if self.roles is not None and not contest.has_one_positive:
+            return self.roles.positive.sum(dim=1, keepdim=True)
+        return torch.ones(len(contest.anchors), 1, dtype=torch.long, device=contest.anchors.device)
+
+    def positives(self, values: Tensor, fill: float) -> Tensor:
+        """Values of the positives, (t, 1), or (t, M) with `fill` elsewhere."""
+        if self.roles is not None and not self.contest.has_one_positive:
+            return values.masked_fill(~self.roles.positive, fill)
+        assert self.contest.positive is not None
+        return values.gather(1, self.contest.positive.unsqueeze(1))
+
+    def place_positives_(self, values: Tensor, new: Tensor) -> Tensor:
+        """Writes values of the positives, as `positives` returns them."""
+        if self.roles is not None and not self.contest.has_one_positive:
+            return torch.where(self.roles.positive, new, values, out=values)
+        assert self.contest.positive is not None
+        return values.scatter_(1, self.contest.positive.unsqueeze(1), new)
 
 
 def unit_rows(z: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["blended_logits", "logit_slope", "per_anchor_loss", "shortfall"]
+__all__ = ["blended_logits", "blended_logits_", "logit_slope_", "per_anchor_loss", "shortfall"]
 
 
 def shortfall(similarity: Tensor, eps: float) -> Tensor:
@@ -39,7 +39,7 @@ def blended_logits(
     similarity: Tensor,
     weight: Tensor | float,
     slope: Tensor | float,
-    temperature: float,
+    temperature: Tensor | float,
     eps: float,
 ) -> Tensor:
     """WEINCE logits: the softmax coordinate and the shortfall coordinate, blended anchor by anchor.
@@ -52,7 +52,7 @@ def blended_logits(
         similarity: s, (A, M), in [-1, 1]; carries the gradient.
         weight: lambda, (A,) or one for all, in [0, 1]; carries none.
         slope: beta, (A,) or one for all, >= 0; carries none.
-        temperature: tau, > 0.
+        temperature: tau, > 0; a scalar tensor may carry gradient.
         eps: floor of the shortfall, > 0; inside the logarithm alone.
 
     Returns:
@@ -73,33 +73,50 @@ def blended_logits(
     return (1 - _per_row(weight)) * softmax_coordinate - pull * torch.log(shortfall(similarity, eps))
 
 
-def logit_slope(
-    similarity: Tensor,
-    weight: Tensor | float,
-    slope: Tensor | float,
-    temperature: float,
+def blended_logits_(
+    out: Tensor, shortfalls: Tensor, similarity: Tensor, weight: Tensor | float, slope: Tensor | float, scale: Tensor,
     eps: float,
+) -> None:
+    """`blended_logits` without allocating: logits into `out`, shortfalls into `shortfalls`, as `logit_slope_` wants them.
+
+    Args:
+        out, shortfalls: (A, M), overwritten.
+        similarity, weight, slope, eps: as in `blended_logits`.
+        scale: 1 / tau, a scalar tensor.
+    """
+    if isinstance(weight, float) and weight == 0.0:
+        torch.mul(similarity, scale, out=out)
+        return
+    torch.sub(torch.ones_like(scale), similarity, out=shortfalls).clamp_min_(eps)
+    torch.log(shortfalls, out=out).mul_(_per_row(-weight * slope))
+    out.addcmul_(similarity, _per_row((1 - weight) * scale))
+
+
+def logit_slope_(
+    shortfalls: Tensor, weight: Tensor | float, slope: Tensor | float, scale: Tensor, eps: float
 ) -> Tensor:
     """Derivative of `blended_logits`, for those who form the gradient themselves.
 
-        d logit_ij / d s_ij = (1 - lambda_i) / tau  +  lambda_i * beta_i / (1 - s_ij),     the second 0 below the floor
+        d logit_ij / d s_ij = (1 - lambda_i) / tau  +  lambda_i * beta_i / (1 - s_ij),     the second 0 at the floor
 
     Args:
-        similarity, weight, slope, temperature, eps: as in `blended_logits`.
+        shortfalls: (A, M), as `blended_logits_` left them; overwritten.
+        weight, slope, scale, eps: as in `blended_logits_`.
 
     Returns:
         (A, M), or a scalar where it is the same for all.
 
-    >>> logit_slope(torch.tensor([[0.5, 1.0]]), weight=0.5, slope=2.0, temperature=0.5, eps=1e-6)
+    >>> shortfalls = torch.tensor([[0.5, 1e-6]])
+    >>> logit_slope_(shortfalls, weight=0.5, slope=2.0, scale=torch.tensor(2.0), eps=1e-6)
     tensor([[3., 1.]])
     """
     if isinstance(weight, float) and weight == 0.0:
-        return similarity.new_full((), 1 / temperature)
-    above = nn.functional.threshold(1 - similarity, eps, float("inf"))
-    return above.reciprocal_().mul_(_per_row(weight * slope)).add_((1 - _per_row(weight)) / temperature)
+        return scale
+    above = nn.functional.threshold_(shortfalls, eps, float("inf"))
+    return above.reciprocal_().mul_(_per_row(weight * slope)).add_(_per_row((1 - weight) * scale))
 
 
-def per_anchor_loss(logits: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+def per_anchor_loss(logits: Tensor, positive: Tensor, negative: Tensor, smoothing: float = 0.0) -> Tensor:
     """Negative log-likelihood that an anchor's positive wins against its candidates.
 
         loss_i = log sum_{j in P(i) + N(i)} exp(logit_ij)  -  mean_{p in P(i)} logit_ip
@@ -107,12 +124,15 @@ def per_anchor_loss(logits: Tensor, positive: Tensor, negative: Tensor) -> Tenso
     computed as -log sigmoid(lse over P(i) - lse over N(i)) + (lse over P(i) - mean over P(i)): the loss of a positive
     that wins by far keeps its relative precision, where the difference of two large logarithms would cancel. With one
     positive the second term is exactly 0. With several this is the mean of their negative log-probabilities (SupCon
-    "out").
+    "out"). Label smoothing e takes the target (1 - e) / |P| on P plus e / |P + N| on all, as `cross_entropy` does.
+
+    An anchor without a positive has loss 0; one without a negative has -log of its positives' shares among themselves.
 
     Args:
         logits: (A, M), finite.
-        positive: bool (A, M), P(i); at least one per row.
-        negative: bool (A, M), N(i); at least one per row. A column in neither takes no part.
+        positive: bool (A, M), P(i).
+        negative: bool (A, M), N(i). A column in neither takes no part.
+        smoothing: e, in [0, 1).
 
     Returns:
         Loss of each anchor (A,), in nats.
@@ -121,10 +141,19 @@ def per_anchor_loss(logits: Tensor, positive: Tensor, negative: Tensor) -> Tenso
     >>> per_anchor_loss(logits, torch.tensor([[False, True, False]]), torch.tensor([[False, False, True]]))
     tensor([0.6931])
     """
-    won = torch.logsumexp(logits.masked_fill(~positive, float("-inf")), dim=1)
-    lost = torch.logsumexp(logits.masked_fill(~negative, float("-inf")), dim=1)
-    mean = logits.masked_fill(~positive, 0.0).sum(dim=1) / positive.sum(dim=1)
-    return (won - mean) - nn.functional.logsigmoid(won - lost)
+    # Not -inf: the log of an empty sum would have no gradient.
+    nowhere = torch.finfo(logits.dtype).min
+    won = torch.logsumexp(logits.masked_fill(~positive, nowhere), dim=1)
+    lost = torch.logsumexp(logits.masked_fill(~negative, nowhere), dim=1)
+    positives = positive.sum(dim=1)
+    mean = logits.masked_fill(~positive, 0.0).sum(dim=1) / positives.clamp_min(1)
+    beaten = -nn.functional.logsigmoid(won - lost)
+    loss = (won - mean) + beaten
+    if smoothing:
+        candidate = positive | negative
+        mean = logits.masked_fill(~candidate, 0.0).sum(dim=1) / candidate.sum(dim=1).clamp_min(1)
+        loss = (1 - smoothing) * loss + smoothing * ((won - mean) + beaten)
+    return torch.where(positives > 0, loss, torch.zeros_like(loss))
 
 
 def _per_row(value: Tensor | float) -> Tensor | float:

@@ -7,12 +7,14 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from weince.candidates import Candidates, two_views
+from weince.candidates import Candidates
 from weince.checks import check_embeddings, check_finite_rows, check_number, check_option
 from weince.formula import blended_logits, per_anchor_loss
 from weince.gate import Gate, mix
-from weince.tail import TailFit, fit_tail, largest, tail_size
-from weince.tiled import Settings, tiled_loss, tiled_tail
+from weince.operator import TiledLoss, tiled_loss
+from weince.settings import two_views
+from weince.tail import TailFit, measure_tail
+from weince.tiled import Terms
 
 __all__ = ["WEINCE", "Implementation", "InfoNCELoss", "Reduction", "WEINCELoss", "WEINCEOutput", "weince_loss"]
 
@@ -95,41 +97,72 @@ def weince_loss(
         check_finite_rows(z_a, z_b)
     with torch.autocast(device_type=z_a.device.type, enabled=False):
         contest = two_views(z_a, z_b)
-        if implementation == "tiled" or (implementation == "auto" and _tiles_pay(contest)):
-            return _tiled(contest, temperature, gate, reduction, eps)
-        return _dense(contest, temperature, gate, reduction, eps)
+        return contest_loss(contest, temperature, gate, reduction, eps, implementation)
+
+
+def contest_loss(
+    contest: Candidates,
+    temperature: Tensor | float,
+    gate: Gate,
+    reduction: Reduction,
+    eps: float,
+    implementation: Implementation,
+    smoothing: float = 0.0,
+    sample_weight: Tensor | None = None,
+) -> WEINCEOutput:
+    """The loss of any contest."""
+    tiled = implementation == "tiled" or (implementation == "auto" and _tiles_pay(contest))
+    compute = _tiled if tiled else _dense
+    factor = contest.anchors.new_ones(len(contest.anchors)) if sample_weight is None else sample_weight
+    total, per_anchor, counted, weight, tail = compute(contest, temperature, gate, eps, smoothing, factor, reduction)
+    if not isinstance(weight, Tensor):
+        weight = torch.full_like(per_anchor, weight, requires_grad=False)
+    if reduction == "mean":
+        share = (factor * counted).sum()
+        total = total / torch.where(share > 0, share, 1.0)
+    return WEINCEOutput(per_anchor if reduction == "none" else total, per_anchor, weight, tail)
 
 
 def _tiles_pay(contest: Candidates) -> bool:
-    if torch.compiler.is_compiling():
-        return False
     return contest.anchors.device.type == "cpu" or contest.anchors.shape[0] > 16384
 
 
-def _dense(contest: Candidates, temperature: float, gate: Gate, reduction: Reduction, eps: float) -> WEINCEOutput:
+def _dense(
+    contest: Candidates,
+    temperature: Tensor | float,
+    gate: Gate,
+    eps: float,
+    smoothing: float,
+    factor: Tensor,
+    reduction: Reduction,
+) -> TiledLoss:
     similarity = contest.similarity()
     positive, negative = contest.roles()
     tail = None
     if gate.needs_fit:
-        size = tail_size(contest.negatives, gate.tail_fraction, gate.tail_min)
-        tail = fit_tail(largest(similarity.detach().masked_fill(~negative, float("-inf")), size), eps)
+        others = similarity.detach().masked_fill(~negative, float("-inf"))
+        counts = None if contest.by_column else negative.sum(dim=1)
+        tail = measure_tail(others, contest.negatives, counts, gate.rule, eps)
     weight, slope = mix(tail, gate)
     logits = blended_logits(similarity, weight, slope, temperature, eps)
-    per_anchor = per_anchor_loss(logits, positive, negative)
-    return WEINCEOutput(reduce(per_anchor, reduction), per_anchor, _for_each(weight, per_anchor), tail)
+    per_anchor = per_anchor_loss(logits, positive, negative, smoothing)
+    return TiledLoss((per_anchor * factor).sum(), per_anchor, positive.any(dim=1), weight, tail)
 
 
-def _tiled(contest: Candidates, temperature: float, gate: Gate, reduction: Reduction, eps: float) -> WEINCEOutput:
-    tail = tiled_tail(contest, gate.tail_fraction, gate.tail_min, eps) if gate.needs_fit else None
-    settings = Settings(*mix(tail, gate), temperature, eps)
-    scale = 1 / contest.anchors.shape[0] if reduction == "mean" else 1.0
-    loss, per_anchor = tiled_loss(contest, settings, scale)
-    loss = per_anchor if reduction == "none" else loss
-    return WEINCEOutput(loss, per_anchor, _for_each(settings.weight, per_anchor), tail)
-
-
-def _for_each(weight: Tensor | float, per_anchor: Tensor) -> Tensor:
-    return weight if isinstance(weight, Tensor) else torch.full_like(per_anchor, weight, requires_grad=False)
+def _tiled(
+    contest: Candidates,
+    temperature: Tensor | float,
+    gate: Gate,
+    eps: float,
+    smoothing: float,
+    factor: Tensor,
+    reduction: Reduction,
+) -> TiledLoss:
+    if isinstance(temperature, Tensor):
+        scale = temperature.to(contest.anchors.dtype).reciprocal()
+    else:
+        scale = contest.anchors.new_full((), 1 / temperature)
+    return tiled_loss(contest, gate, Terms(scale, eps, smoothing), factor, of_total=reduction != "none")
 
 
 def _check_settings(
@@ -141,13 +174,6 @@ def _check_settings(
     check_option("implementation", implementation, ("auto", "dense", "tiled"))
     if not isinstance(gate, Gate):
         raise TypeError(f"Parameter `gate` should be a Gate. Found {type(gate).__name__}.")
-
-
-def reduce(per_anchor: Tensor, reduction: Reduction) -> Tensor:
-    """Mean, sum, or the losses themselves."""
-    if reduction == "none":
-        return per_anchor
-    return per_anchor.mean() if reduction == "mean" else per_anchor.sum()
 
 
 class WEINCE(nn.Module):

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from weince.candidates import Candidates, two_views
+from weince.candidates import Candidates
+from weince.settings import two_views
 from weince.checks import check_embeddings, check_number
 from weince.formula import blended_logits, per_anchor_loss
 from weince.tail import fit_tail

@@ -7,14 +7,14 @@ every implementation of the loss shares this one fit.
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from weince.formula import shortfall
 
-__all__ = ["TailFit", "fit_tail", "largest", "tail_size"]
+__all__ = ["TailFit", "TailRule", "fit_tail", "largest", "measure_tail", "tail_size"]
 
 _HAS_NUMPY = find_spec("numpy") is not None  # torch runs without it
 
@@ -24,6 +24,8 @@ MEANINGLESS = 1e6
 """Added to the squared error of a line whose slope has the wrong sign, so that the other model wins."""
 ROUNDING = 4.0
 """Bound on the rounding error of a cosine similarity, in units of the dtype's eps."""
+NOWHERE_NEAR = 2.0
+"""Nearness of an anchor without negatives: the largest shortfall there is."""
 
 
 class TailFit(NamedTuple):
@@ -31,10 +33,10 @@ class TailFit(NamedTuple):
 
     Attributes:
         slope: beta, fitted exponent of the shortfall's power law, >= 0. Twice it is a local intrinsic dimension.
-        r2: share of the variance of log F that the power-law line explains, <= 1.
-        aic_gap: AIC of the Gumbel proxy minus AIC of the Weibull line; above 0 favours Weibull.
+        r2: share of the variance of log F that the power-law line explains, <= 1; NaN where no line was asked for.
+        aic_gap: AIC of the Gumbel proxy minus AIC of the Weibull line; above 0 favours Weibull. NaN like r2.
         nearness: rho, the smallest shortfall, in [eps, 2].
-        valid: bool; at least two points, spread wider than rounding, and a rising line.
+        valid: bool; at least two points (maximum likelihood: three), spread wider than rounding, and a rising line.
     """
 
     slope: Tensor
@@ -42,6 +44,21 @@ class TailFit(NamedTuple):
     aic_gap: Tensor
     nearness: Tensor
     valid: Tensor
+
+
+class TailRule(NamedTuple):
+    """What the tail is and what is measured on it.
+
+    Attributes:
+        fraction, minimum: of the negatives, as in `tail_size`.
+        estimator: of the slope.
+        lines: whether the two lines and their AIC gap are wanted, which a maximum-likelihood slope can do without.
+    """
+
+    fraction: float
+    minimum: int
+    estimator: Literal["line", "maximum_likelihood"]
+    lines: bool
 
 
 def tail_size(negatives: int, fraction: float, minimum: int) -> int:
@@ -61,16 +78,39 @@ def tail_size(negatives: int, fraction: float, minimum: int) -> int:
     return min(negatives, max(max(minimum, 10), round(fraction * negatives)))
 
 
-@torch.no_grad()
-def largest(similarity: Tensor, size: int) -> Tensor:
-    """The `size` largest of every row, in descending order. What the fit needs of a row.
+def _tail_sizes(counts: Tensor, fraction: float, minimum: int) -> Tensor:
+    """`tail_size` of anchors that differ in their number of negatives, (A,)."""
+    share = torch.round(fraction * counts.to(_precise(counts))).to(counts.dtype)
+    return torch.minimum(counts, share.clamp_min(max(minimum, 10)))
 
-    On a CPU this is NumPy's vectorised selection where NumPy is at hand: ten times as fast as `torch.topk`, which would
-    cost more than all matrix products of the loss. The values are the same.
+
+@torch.no_grad()
+def measure_tail(negatives: Tensor, most: int, counts: Tensor | None, rule: TailRule, eps: float) -> TailFit:
+    """Tail fits of some anchors from all their similarities: select, then fit.
 
     Args:
-        similarity: (A, M).
+        negatives: (A, M), similarities, -inf where a candidate is no negative. Its rows may come back in another order.
+        most: the largest number of negatives that an anchor has.
+        counts: int64 (A,), each anchor's own number, where they differ.
+        rule: what to measure.
+        eps: floor of the shortfall.
+    """
+    hardest = largest(negatives, tail_size(most, rule.fraction, rule.minimum), ordered=rule.lines)
+    sizes = None if counts is None else _tail_sizes(counts, rule.fraction, rule.minimum)
+    return fit_tail(hardest, eps, sizes, rule.estimator, rule.lines)
+
+
+@torch.no_grad()
+def largest(similarity: Tensor, size: int, ordered: bool = True) -> Tensor:
+    """The `size` largest of every row, in descending order where it matters. What the fit needs of a row.
+
+    On a CPU this is NumPy's vectorised selection where NumPy is at hand: several times as fast as `torch.topk`, which
+    would cost more than all matrix products of the loss. The values are the same. The selection is done in place.
+
+    Args:
+        similarity: (A, M). Its rows may come back in another order.
         size: K, at most M.
+        ordered: whether the result is sorted.
 
     Returns:
         (A, K).
@@ -80,16 +120,24 @@ def largest(similarity: Tensor, size: int) -> Tensor:
     """
     on_host = similarity.device.type == "cpu" and _HAS_NUMPY and not torch.compiler.is_compiling()
     if not on_host or not 0 < size < similarity.shape[1]:
-        return similarity.topk(size, dim=1).values
-    import numpy
-
-    cut = similarity.shape[1] - size
-    top = numpy.partition(similarity.numpy(), cut, axis=1)[:, cut:]
-    return torch.from_numpy(numpy.sort(top, axis=1)).flip(1)
+        return similarity.topk(size, dim=1, sorted=ordered).values
+    rows = similarity.numpy()
+    cut = rows.shape[1] - size
+    rows.partition(cut, axis=1)
+    top = rows[:, cut:].copy()
+    if ordered:
+        top.sort(axis=1)
+    return torch.from_numpy(top).flip(1) if ordered else torch.from_numpy(top)
 
 
 @torch.no_grad()
-def fit_tail(hardest: Tensor, eps: float) -> TailFit:
+def fit_tail(
+    hardest: Tensor,
+    eps: float,
+    sizes: Tensor | None = None,
+    estimator: Literal["line", "maximum_likelihood"] = "line",
+    lines: bool = True,
+) -> TailFit:
     """Fit a power law to the smallest shortfalls and weigh it against a fast-decaying proxy.
 
         delta_(1) <= ... <= delta_(K)     shortfalls of the hardest negatives
@@ -102,64 +150,137 @@ def fit_tail(hardest: Tensor, eps: float) -> TailFit:
 
         aic_gap = n * (log SSE_Gumbel - log SSE_Weibull)
 
-    and a line of the wrong sign loses. Shortfalls that differ by no more than rounding (equidistant negatives, a
-    collapsed batch) get slope 0: in float32 their noise, once sorted, would fit a line with a slope of 1e5.
+    and a line of the wrong sign loses. The maximum-likelihood slope takes all points and no order:
+
+        beta = (K - 2) / sum_{k < K} log(delta_(K) / delta_(k))
+
+    Shortfalls that differ by no more than rounding (equidistant negatives, a collapsed batch) get slope 0: in float32
+    their noise, once sorted, would fit a line with a slope of 1e5.
 
     The two models answer for different responses, so `aic_gap` is far above zero for smooth tails of *any* domain: it
     ranks anchors, it does not prove a domain.
 
     Args:
-        hardest: (A, K), the K largest similarities of negatives, in descending order. Float32 or better: 1 - s
-            cancels in half precision.
+        hardest: (A, K), the K largest similarities of negatives, in descending order (in any, without `lines` and
+            `sizes`). Float32 or better: 1 - s cancels in half precision.
         eps: floor of the shortfall, > 0.
+        sizes: int64 (A,), how many of an anchor's K are its tail, where anchors differ.
+        estimator: of the slope: the Weibull "line", or "maximum_likelihood".
+        lines: whether to fit the lines; the maximum-likelihood slope can do without.
 
     Returns:
         TailFit of (A,) tensors. Fewer than two points give slope 0, aic_gap 0 and valid False.
 
-    Source: arXiv:2606.00262, tail fit and AIC gate.
+    Source: arXiv:2606.00262, tail fit and AIC gate; maximum likelihood: Hill 1975, doi:10.1214/aos/1176343247, in its
+    unbiased form.
 
     >>> u = torch.arange(1, 101, dtype=torch.float64) / 101
-    >>> fit = fit_tail((1 - u ** (1 / 3)).unsqueeze(0), eps=1e-6)  # F = delta ** 3
+    >>> tail = (1 - u ** (1 / 3)).unsqueeze(0)  # F = delta ** 3
+    >>> fit = fit_tail(tail, eps=1e-6)
     >>> round(float(fit.slope), 6), bool(fit.valid)
     (3.0, True)
+    >>> round(float(fit_tail(tail, eps=1e-6, estimator="maximum_likelihood").slope), 1)
+    3.0
     """
-    size = hardest.shape[1]
     delta = shortfall(hardest, eps)
-    burn = max(1, size // 20)
-    points = size - burn
     # A copy: a view would keep the shortfalls of every tile alive, (A, K) in all.
-    nearness = delta[:, 0].clone() if size else delta.new_full((len(delta),), 2.0)
-    if points < 2:
-        nothing = torch.zeros_like(nearness)
-        return TailFit(nothing, nothing, nothing, nearness, nothing.bool())
-
-    x = torch.log(delta[:, burn:])
-    # Sums of uncentred float32 logarithms cancel: they cost a factor of 40 in the weight.
-    x = x - x.mean(dim=1, keepdim=True)
-    noise = (ROUNDING * torch.finfo(x.dtype).eps / delta[:, burn:]).square().sum(dim=1)
-    resolved = x.square().sum(dim=1) > noise
-    precise = torch.float32 if x.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
-    rank = torch.arange(burn + 1, size + 1, dtype=precise, device=x.device)
-    log_f = torch.log(rank / (size + 1))
-    weibull_slope, weibull_sse, weibull_variance = _line(x, log_f, resolved)
-    gumbel_slope, gumbel_sse, _ = _line(x, torch.log(-log_f), resolved)
-
-    r2 = 1 - weibull_sse / weibull_variance
-    rising = weibull_slope > 0
-    weibull_sse = weibull_sse + MEANINGLESS * ~rising
-    gumbel_sse = gumbel_sse + MEANINGLESS * (gumbel_slope >= 0)
-    return TailFit(
-        slope=weibull_slope.clamp_min(0),
-        r2=r2,
-        aic_gap=points * (torch.log(gumbel_sse) - torch.log(weibull_sse)),
-        nearness=nearness,
-        valid=rising,
+    nearness = (delta[:, 0].clone() if lines else delta.amin(dim=1)) if delta.shape[1] else delta.new_full(
+        (len(delta),), NOWHERE_NEAR
     )
+    if sizes is not None:
+        nearness = torch.where(sizes > 0, nearness, NOWHERE_NEAR)
+    unknown = torch.full_like(nearness, float("nan"))
+    slope, r2, gap, valid = unknown, unknown, unknown, unknown
+    if lines:
+        slope, r2, gap, valid = _fit_lines(delta, sizes)
+    if estimator == "maximum_likelihood":
+        slope, valid = _fit_likelihood(delta, sizes)
+    return TailFit(slope, r2, gap, nearness, valid)
 
 
-def _line(x: Tensor, response: Tensor, resolved: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Least squares of one response (n,) on centred x (A, n): slope, residual and total sum of squares."""
-    y = (response - response.mean()).to(x.dtype)
-    slope = resolved * (x @ y) / x.square().sum(dim=1).clamp_min(SXX_FLOOR)
-    residual = y - slope.unsqueeze(1) * x
-    return slope, residual.square().sum(dim=1).clamp_min(SSE_FLOOR), y.square().sum()
+class _Points(NamedTuple):
+    """The points of a fit: log delta, which of them count, and whether their spread is wider than rounding."""
+
+    x: Tensor
+    inside: Tensor | None
+    count: Tensor | int
+    noise: Tensor
+
+
+def _points(delta: Tensor, sizes: Tensor | None, burned: bool) -> _Points:
+    """Log shortfalls in double precision: in float32 the sums that the fits are made of would cancel."""
+    largest_rank = delta.shape[1]
+    rounding = ROUNDING * torch.finfo(delta.dtype).eps
+    if sizes is None:
+        start = max(1, largest_rank // 20) if burned else 0
+        kept = delta[:, start:]
+        return _Points(kept.log().to(_precise(delta)), None, largest_rank - start, rounding / kept)
+    rank = torch.arange(1, largest_rank + 1, device=delta.device)
+    start = (sizes // 20).clamp_min(1) if burned else torch.zeros_like(sizes)
+    inside = (rank > start.unsqueeze(1)) & (rank <= sizes.unsqueeze(1))
+    # An anchor with fewer negatives has -inf, and so an infinite shortfall, at its end.
+    x = torch.where(inside, delta, 1.0).log().to(_precise(delta))
+    return _Points(x, inside, (sizes - start).clamp_min(0), torch.where(inside, rounding / delta, 0.0))
+
+
+def _fit_lines(delta: Tensor, sizes: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Slope of the Weibull line, its r2, the AIC gap to the Gumbel proxy, and whether the line means anything."""
+    x, inside, count, noise = _points(delta, sizes, burned=True)
+    if x.shape[1] < 2:
+        nothing = torch.zeros_like(delta[:, :1].sum(dim=1))
+        return nothing, nothing, nothing, nothing.bool()
+    if inside is None or sizes is None:
+        rank = torch.arange(delta.shape[1] - x.shape[1] + 1, delta.shape[1] + 1, dtype=x.dtype, device=x.device)
+        log_f = torch.log(rank / (delta.shape[1] + 1))
+        responses = torch.stack([log_f, torch.log(-log_f)], dim=1)
+        responses = responses - responses.mean(dim=0)
+        # Centred: sums of uncentred logarithms cancel.
+        x = x - x.mean(dim=1, keepdim=True)
+        moments = x @ responses
+        variances = responses.square().sum(dim=0).expand_as(moments)
+    else:
+        rank = torch.arange(1, delta.shape[1] + 1, dtype=x.dtype, device=x.device)
+        log_f = torch.log(rank / (sizes.unsqueeze(1) + 1)).where(inside, -1.0)
+        responses = torch.stack([log_f, torch.log(-log_f)], dim=2)
+        many = count.clamp_min(1).unsqueeze(1)
+        mean = (responses * inside.unsqueeze(2)).sum(dim=1, keepdim=True) / many.unsqueeze(2)
+        responses = (responses - mean) * inside.unsqueeze(2)
+        x = (x - (x * inside).sum(dim=1, keepdim=True) / many) * inside
+        moments = torch.einsum("ak,akr->ar", x, responses)
+        variances = responses.square().sum(dim=1)
+    square = x.square().sum(dim=1)
+    resolved = square > noise.square().sum(dim=1)
+    slopes = (moments / square.clamp_min(SXX_FLOOR).unsqueeze(1)) * resolved.unsqueeze(1)
+    # sum (y - b x)^2, from sums alone.
+    errors = variances - slopes * (2 * moments - slopes * square.unsqueeze(1))
+    weibull_sse, gumbel_sse = errors.clamp_min(SSE_FLOOR).unbind(dim=1)
+    r2 = 1 - weibull_sse / variances[:, 0].clamp_min(SSE_FLOOR)
+    rising = slopes[:, 0] > 0
+    weibull_sse = weibull_sse + MEANINGLESS * ~rising
+    gumbel_sse = gumbel_sse + MEANINGLESS * (slopes[:, 1] >= 0)
+    gap = count * (torch.log(gumbel_sse) - torch.log(weibull_sse))
+    slope = slopes[:, 0].clamp_min(0)
+    if isinstance(count, Tensor):
+        enough = count >= 2
+        slope, r2, gap, rising = slope * enough, r2 * enough, gap * enough, rising & enough
+    return slope.to(delta.dtype), r2.to(delta.dtype), gap.to(delta.dtype), rising
+
+
+def _fit_likelihood(delta: Tensor, sizes: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Maximum-likelihood slope, and whether it means anything."""
+    x, inside, count, noise = _points(delta, sizes, burned=False)
+    if x.shape[1] < 3:
+        nothing = torch.zeros_like(delta[:, :1].sum(dim=1))
+        return nothing, nothing.bool()
+    x = x if inside is None else torch.where(inside, x, float("-inf"))
+    last = x.amax(dim=1, keepdim=True)
+    distance = (last - x if inside is None else torch.where(inside, last - x, 0.0)).sum(dim=1)
+    valid = distance > noise.sum(dim=1)
+    slope = (count - 2) / distance.clamp_min(SXX_FLOOR)
+    if isinstance(count, Tensor):
+        valid = valid & (count >= 3)
+    return torch.where(valid, slope, 0.0).to(delta.dtype), valid
+
+
+def _precise(of: Tensor) -> torch.dtype:
+    return torch.float32 if of.device.type == "mps" else torch.float64  # Apple's GPUs have no float64

@@ -1,161 +1,251 @@
 """The tiles: the loss of `formula.py` and its gradient, row tile by row tile, never an (A, M) tensor.
 
-Two sweeps over the anchors. The first fits tails; the gate then sees all of them. The second forms similarities again,
-and with them losses and gradient at once, so that backward is a scaling.
+A tile is some anchors against all candidates. Its tail is fitted, weighed and forgotten in one go, and its losses and
+gradient are formed at once, so that backward is a scaling. One number of the gate belongs to the whole batch, the
+reference of nearness; where there are several tiles, a sweep over row maxima finds it first.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from weince.candidates import Candidates
-from weince.formula import blended_logits, logit_slope
-from weince.tail import TailFit, fit_tail, largest, tail_size
+from weince.candidates import Candidates, Tile
+from weince.formula import blended_logits_, logit_slope_, shortfall
+from weince.gate import Gate, Mixture, mix, nearness_reference
+from weince.tail import NOWHERE_NEAR, TailFit, measure_tail
 
-__all__ = ["Settings", "tile_rows", "tiled_loss", "tiled_tail"]
+__all__ = ["Gradient", "Swept", "Terms", "Wanted", "sweep", "tile_rows"]
 
-TILE_ELEMENTS = {"cpu": 2**20, "cuda": 2**25}
-"""Of one tile, by kind of device: on a CPU 4 MiB in float32, so that a dozen passes stay in the cache; on a GPU enough
-to fill it."""
+TILE_ELEMENTS = {"cpu": 2**21, "cuda": 2**25}
+"""Of one tile, by kind of device: on a CPU 8 MiB in float32, so that a dozen passes stay in the last cache; on a GPU
+enough to fill it."""
 
 
-def tile_rows(candidates: int, device: str) -> int:
+class Terms(NamedTuple):
+    """What the formula takes beside similarities, weights and slopes.
+
+    Attributes:
+        scale: 1 / tau, a scalar tensor.
+        eps: floor of the shortfall.
+        smoothing: of the labels.
+    """
+
+    scale: Tensor
+    eps: float
+    smoothing: float = 0.0
+
+
+class Gradient(NamedTuple):
+    """Of sum_i factor_i loss_i; None where it is not wanted. Anchors that are the candidates have one, the first."""
+
+    anchors: Tensor | None = None
+    candidates: Tensor | None = None
+    own: Tensor | None = None
+    scale: Tensor | None = None
+
+
+class Wanted(NamedTuple):
+    """Which gradients are."""
+
+    anchors: bool
+    candidates: bool
+    own: bool
+    scale: bool
+
+
+class Swept(NamedTuple):
+    """Losses (A,), the gradient, and what was measured on the way."""
+
+    losses: Tensor
+    counted: Tensor
+    mixture: Mixture
+    tail: TailFit | None
+    gradient: Gradient
+
+
+def tile_rows(columns: int, device: str) -> int:
     """Anchors a tile, for so many candidates."""
-    return max(16, TILE_ELEMENTS.get(device, TILE_ELEMENTS["cpu"]) // candidates)
+    return max(16, TILE_ELEMENTS.get(device, TILE_ELEMENTS["cpu"]) // max(1, columns))
 
 
 @torch.no_grad()
-def tiled_tail(contest: Candidates, fraction: float, minimum: int, eps: float) -> TailFit:
-    """Tail fits of all anchors in O(tile) memory: `fit_tail` on the hardest negatives of one tile after another.
+def sweep(contest: Candidates, gate: Gate | Mixture, terms: Terms, factor: Tensor, wanted: Wanted) -> Swept:
+    """Losses, statistics and gradient of all anchors.
 
     Args:
         contest: who competes.
-        fraction, minimum: of the tail, as in `tail_size`.
-        eps: floor of the shortfall.
+        gate: how weight and slope are measured, or both as they were.
+        terms: of the formula.
+        factor: (A,), of the losses in the sum whose gradient is wanted.
+        wanted: which gradients are.
     """
-    size = tail_size(contest.negatives, fraction, minimum)
-    count = contest.anchors.shape[0]
-    # Written in place: small results kept of every tile would lie between freed tiles and hold on to their memory.
-    fits = TailFit(*(contest.anchors.new_empty(count) for _ in range(4)), valid=contest.itself.new_empty(count).bool())
-    for rows, tile in _tiles(contest):
-        found = fit_tail(largest(_only_negatives(tile.similarity(), tile), size), eps)
-        for whole, part in zip(fits, found, strict=True):
-            whole[rows] = part
-    return fits
+    anchors, count = contest.anchors, len(contest.anchors)
+    step = min(count, tile_rows(contest.columns, anchors.device.type))
+    # Room for three tiles, taken once: memory that is given back and taken again costs as much as a pass over it.
+    room = anchors.new_empty(3, step, contest.columns)
+    # Written in place: small results kept of every tile would lie between freed ones and hold on to their memory.
+    losses, counted = anchors.new_empty(count), anchors.new_empty(count, dtype=torch.bool)
+    gradient = _zeros(contest, terms, wanted)
+    tail, reference = None, None
+    weights, slopes = gate if isinstance(gate, Mixture) else (anchors.new_empty(count), anchors.new_empty(count))
+    if isinstance(gate, Gate) and not gate.needs_fit:
+        weights, slopes = gate = mix(None, gate)
+    elif isinstance(gate, Gate):
+        tail = TailFit(*(torch.empty_like(losses) for _ in range(4)), valid=torch.empty_like(counted))
+        if gate.needs_reference and step < count:
+            reference = nearness_reference(_nearness(contest, room, terms.eps), gate.quantile)
 
-
-class Settings(NamedTuple):
-    """What the formula takes beside similarities: weight and slope are (A,) or one number for all."""
-
-    weight: Tensor | float
-    slope: Tensor | float
-    temperature: float
-    eps: float
-
-    def of(self, rows: slice) -> Settings:
-        """Those of some anchors."""
-        weight, slope = (v[rows] if isinstance(v, Tensor) else v for v in (self.weight, self.slope))
-        return self._replace(weight=weight, slope=slope)
-
-
-def tiled_loss(contest: Candidates, settings: Settings, scale: float) -> tuple[Tensor, Tensor]:
-    """Sum of the anchors' losses times `scale`, and the losses themselves (A,).
-
-    The gradient of the sum is formed on the way, so that its backward is a scaling. A gradient that reaches the losses
-    themselves forms it anew.
-
-    Args:
-        contest: who competes.
-        settings: of the formula.
-        scale: of the sum.
-
-    Raises:
-        RuntimeError: on a second differentiation; the dense implementation has one.
-    """
-    shared = contest.candidates is contest.anchors
-    return _Tiles.apply(contest.anchors, None if shared else contest.candidates, contest, settings, scale)  # pyright: ignore
-
-
-def _tiles(contest: Candidates) -> list[tuple[slice, Candidates]]:
-    """Rows, and the contest of those anchors alone."""
-    step = tile_rows(contest.candidates.shape[0], contest.anchors.device.type)
-    slices = [slice(start, start + step) for start in range(0, contest.anchors.shape[0], step)]
-    return [(rows, contest.of(rows)) for rows in slices]
-
-
-def _only_negatives(values: Tensor, tile: Candidates) -> Tensor:
-    values.scatter_(1, tile.positive.unsqueeze(1), float("-inf"))
-    return values.scatter_(1, tile.itself.unsqueeze(1), float("-inf"))
-
-
-class _Tiles(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, anchors: Tensor, candidates: Tensor | None, contest: Candidates, settings: Settings, scale: float
-    ) -> tuple[Tensor, Tensor]:
-        wanted = any(ctx.needs_input_grad[:2])
-        per_anchor, ctx.gradient = _sweep(
-            contest, settings, anchors.new_full((len(anchors),), scale) if wanted else None
-        )
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(anchors, candidates)
-        ctx.contest, ctx.settings, ctx.scale = contest, settings, scale
-        return per_anchor.sum() * scale, per_anchor
-
-    @staticmethod
-    def backward(ctx: Any, of_sum: Tensor | None, of_each: Tensor | None) -> tuple[Any, ...]:  # pyright: ignore
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "The tiled loss cannot be differentiated twice (create_graph=True). "
-                'Give implementation="dense", which can.'
-            )
-        if of_sum is None and of_each is None:
-            return (None,) * 5
-        gradient = ctx.gradient
-        if of_each is not None:
-            anchors, candidates = ctx.saved_tensors
-            contest = ctx.contest._replace(anchors=anchors, candidates=anchors if candidates is None else candidates)
-            factor = of_each if of_sum is None else of_each + ctx.scale * of_sum
-            gradient, of_sum = _sweep(contest, ctx.settings, factor)[1], None
-        scaled = (part if part is None or of_sum is None else part * of_sum for part in gradient)
-        return *scaled, None, None, None
-
-
-def _sweep(
-    contest: Candidates, settings: Settings, factor: Tensor | None
-) -> tuple[Tensor, tuple[Tensor | None, Tensor | None]]:
-    """Losses (A,), and with `factor` (A,) the gradient of sum_i factor_i loss_i for anchors and candidates.
-
-    With q_i the probability that the positive loses,
-
-        d loss_i / d logit_ij = q_i * (softmax over N(i))_j  for a negative,   -q_i  for the positive
-
-    Anchors that are the candidates too have one gradient, in the first place.
-    """
-    shared = contest.candidates is contest.anchors
-    of_anchors = torch.zeros_like(contest.anchors) if factor is not None else None
-    of_candidates = of_anchors if shared or factor is None else torch.zeros_like(contest.candidates)
-    losses = torch.empty_like(contest.anchors[:, 0])
-    for rows, tile in _tiles(contest):
-        here = settings.of(rows)
-        positive = tile.positive.unsqueeze(1)
-        similarity = tile.similarity()
-        logits = blended_logits(similarity, *here)
-        won = logits.gather(1, positive)
-        _only_negatives(logits, tile)
-        top = logits.amax(dim=1, keepdim=True)
-        share = logits.sub_(top).exp_()
-        total = share.sum(dim=1, keepdim=True)
-        log_odds = won - (top + total.log())
-        losses[rows] = -nn.functional.logsigmoid(log_odds).squeeze(1)
-        if factor is None or of_anchors is None or of_candidates is None:
+    for start in range(0, count, step):
+        rows = slice(start, start + step)
+        tile = Tile.of(contest.of(rows))
+        similarity, shortfalls, share = room[:, : len(losses[rows])]
+        tile.similarity_(similarity)
+        if tail is not None and isinstance(gate, Gate):
+            negatives = tile.only_negatives_(share.copy_(similarity))
+            fit = measure_tail(negatives, contest.negatives, tile.counts(), gate.rule, terms.eps)
+            for whole, part in zip((*tail, weights, slopes), (*fit, *mix(fit, gate, reference)), strict=True):
+                assert isinstance(whole, Tensor)
+                whole[rows] = part
+        weight, slope = (value[rows] if isinstance(value, Tensor) else value for value in (weights, slopes))
+        blended_logits_(share, shortfalls, similarity, weight, slope, terms.scale, terms.eps)
+        outcome = _outcome(tile, share, terms.smoothing)
+        losses[rows], counted[rows] = outcome.loss.squeeze(1), outcome.counted
+        if not any(wanted):
             continue
-        pull = torch.sigmoid(-log_odds) * factor[rows].unsqueeze(1)
-        of_logits = share.mul_(pull / total).scatter_(1, positive, -pull)
-        of_similarity = of_logits.mul_(logit_slope(similarity, *here))
-        of_anchors[rows] += of_similarity @ tile.candidates
-        of_candidates.addmm_(of_similarity.T, tile.anchors)
-    return losses, (of_anchors, None if shared else of_candidates)
+        of_logits = _of_logits_(tile, share, outcome, factor[rows].unsqueeze(1), terms.smoothing)
+        if gradient.scale is not None:
+            gradient.scale.add_(((1 - weight) * torch.linalg.vecdot(of_logits, similarity)).sum())
+        of_similarity = of_logits.mul_(logit_slope_(shortfalls, weight, slope, terms.scale, terms.eps))
+        _add(of_similarity, contest, rows, gradient)
+    return Swept(losses, counted, Mixture(weights, slopes), tail, gradient)
+
+
+def _zeros(contest: Candidates, terms: Terms, wanted: Wanted) -> Gradient:
+    """Where gradients are gathered."""
+    shared = contest.shared
+    return Gradient(
+        torch.zeros_like(contest.anchors) if wanted.anchors or (shared and wanted.candidates) else None,
+        torch.zeros_like(contest.candidates) if wanted.candidates and not shared else None,
+        torch.zeros_like(contest.own) if wanted.own and contest.own is not None else None,
+        torch.zeros_like(terms.scale) if wanted.scale else None,
+    )
+
+
+def _add(of_similarity: Tensor, contest: Candidates, rows: slice, gradient: Gradient) -> None:
+    """From similarities to embeddings."""
+    anchors = contest.anchors[rows]
+    split = contest.columns - len(contest.candidates)
+    of_own, of_shared = of_similarity[:, :split], of_similarity[:, split:]
+    if gradient.anchors is not None:
+        gradient.anchors[rows].addmm_(of_shared, contest.candidates)
+        if contest.own is not None:
+            gradient.anchors[rows] += torch.einsum("ap,apd->ad", of_own, contest.own[rows])
+    if gradient.own is not None:
+        gradient.own[rows] = of_own.unsqueeze(2) * anchors.unsqueeze(1)
+    of_candidates = gradient.anchors if contest.shared else gradient.candidates
+    if of_candidates is not None:
+        of_candidates.addmm_(of_shared.T, anchors)
+
+
+def _nearness(contest: Candidates, room: Tensor, eps: float) -> Tensor:
+    """Shortfall of every anchor's hardest negative, (A,), tile by tile.
+
+    Where anchors are the candidates, s_ij serves i and j: a tile leaves out the columns before its own, and its
+    columns' maxima count as well as its rows'.
+    """
+    half = contest.shared and contest.by_column and contest.own is None
+    nearest = contest.anchors.new_full((len(contest.anchors),), float("-inf"))
+    step = room.shape[1]
+    for start in range(0, len(nearest), step):
+        rows = slice(start, start + step)
+        here = contest.of(rows)
+        if not half:
+            tile = Tile.of(here)
+            similarity = room[0, : len(here.anchors)]
+            tile.similarity_(similarity)
+            nearest[rows] = tile.only_negatives_(similarity).amax(dim=1)
+            continue
+        width = len(nearest) - start
+        values = room[0].flatten()[: len(here.anchors) * width].view(-1, width)
+        torch.mm(here.anchors, contest.candidates[start:].T, out=values)
+        for column in (here.positive, here.itself):
+            if column is not None:
+                index = (column - start).unsqueeze(1)
+                kept = values.gather(1, index.clamp_min(0))
+                values.scatter_(1, index.clamp_min(0), torch.where(index < 0, kept, float("-inf")))
+        torch.maximum(nearest[rows], values.amax(dim=1), out=nearest[rows])
+        torch.maximum(nearest[start:], values.amax(dim=0), out=nearest[start:])
+    return shortfall(nearest, eps).clamp_max(NOWHERE_NEAR)
+
+
+class _Outcome(NamedTuple):
+    """Of a tile's contests, (t, 1) each but `shares`, (t, 1) or (t, M).
+
+    Attributes:
+        loss: of each anchor.
+        counted: bool (t,), whether it has a positive.
+        beaten: q, the probability that the positives lose.
+        total: of what `share` holds.
+        shares: of each positive among the positives.
+        positives, candidates: how many there are.
+    """
+
+    loss: Tensor
+    counted: Tensor
+    beaten: Tensor
+    total: Tensor
+    shares: Tensor
+    positives: Tensor
+    candidates: Tensor
+
+
+def _outcome(tile: Tile, logits: Tensor, smoothing: float) -> _Outcome:
+    """Losses, as `per_anchor_loss` has them. Leaves exp(logit - top) in `logits`, 0 but for negatives."""
+    lowest = torch.finfo(logits.dtype).min
+    of_positives = tile.positives(logits, lowest)
+    positives = tile.positive_count()
+    if of_positives.shape[1] == 1:
+        won = mean = of_positives
+        shares = torch.ones_like(won)
+    else:
+        won = torch.logsumexp(of_positives, dim=1, keepdim=True)
+        mean = tile.positives(logits, 0.0).sum(dim=1, keepdim=True) / positives.clamp_min(1)
+        shares = torch.exp(of_positives - won)
+    candidates = positives
+    sum_of_logits = mean * positives
+    if smoothing:
+        candidates = positives + tile.negative_count()
+        sum_of_logits = sum_of_logits + tile.only_negatives_(logits, 0.0).sum(dim=1, keepdim=True)
+    tile.only_negatives_(logits)
+    # Not -inf where there is no negative.
+    top = logits.amax(dim=1, keepdim=True).clamp_min_(lowest)
+    total = logits.sub_(top).exp_().sum(dim=1, keepdim=True)
+    log_odds = won - (top + total.log())
+    lost = -nn.functional.logsigmoid(log_odds)
+    loss = (won - mean) + lost
+    if smoothing:
+        loss = (1 - smoothing) * loss + smoothing * ((won - sum_of_logits / candidates.clamp_min(1)) + lost)
+    counted = positives > 0
+    loss = torch.where(counted, loss, 0.0)
+    return _Outcome(loss, counted.squeeze(1), torch.sigmoid(-log_odds), total, shares, positives, candidates)
+
+
+def _of_logits_(tile: Tile, share: Tensor, outcome: _Outcome, factor: Tensor, smoothing: float) -> Tensor:
+    """Gradient in the logits, in place: with p the softmax over an anchor's candidates and t its target,
+
+        d loss_i / d logit_ij = p_ij - t_ij
+
+    which for a single positive is -q, q the probability that it loses.
+    """
+    factor = torch.where(outcome.counted.unsqueeze(1), factor, 0.0)
+    share.mul_(outcome.beaten * factor / outcome.total.clamp_min(torch.finfo(share.dtype).tiny))
+    positives = outcome.positives.clamp_min(1)
+    of_positives = -outcome.beaten * outcome.shares + (outcome.shares - 1 / positives)
+    if smoothing:
+        everywhere = smoothing / outcome.candidates.clamp_min(1)
+        tile.only_negatives_(share.sub_(everywhere * factor), 0.0)
+        of_positives = of_positives + smoothing / positives - everywhere
+    return tile.place_positives_(share, of_positives * factor)

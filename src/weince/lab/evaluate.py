@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler, normalize
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-from weince.candidates import two_views
+from weince.settings import two_views
 
 __all__ = ["HeldOut", "Labelled", "Probe", "fit_probe", "held_out_contest", "neighbour_scores"]
 

@@ -1,0 +1,185 @@
+"""The tiles as one operator: what autograd and `torch.compile` see of them.
+
+To a compiler the operator is opaque: no graph break, and the same tiles inside a graph as outside. Its gradient was
+formed on the way, so backward is a scaling; a gradient that reaches single losses forms it anew.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from weince.candidates import Candidates
+from weince.gate import Gate, Mixture
+from weince.tail import TailFit
+from weince.tiled import Gradient, Swept, Terms, Wanted, sweep
+
+__all__ = ["TiledLoss", "tiled_loss"]
+
+
+class TiledLoss(NamedTuple):
+    """Of all anchors.
+
+    Attributes:
+        total: sum_i factor_i loss_i, scalar; carries gradient.
+        per_anchor: loss_i, (A,); carries gradient.
+        counted: bool (A,), whether an anchor has a positive.
+        weight: lambda, (A,), or the gate's own number.
+        tail: the fits, or None where none was made.
+    """
+
+    total: Tensor
+    per_anchor: Tensor
+    counted: Tensor
+    weight: Tensor | float
+    tail: TailFit | None
+
+
+def tiled_loss(contest: Candidates, gate: Gate, terms: Terms, factor: Tensor, of_total: bool = True) -> TiledLoss:
+    """Losses of all anchors and their weighted sum, tile by tile.
+
+    Args:
+        contest: who competes.
+        gate: how weight and slope are measured.
+        terms: of the formula; `scale` may carry gradient.
+        factor: (A,), of the losses in the sum; no gradient.
+        of_total: whether it is the sum that will be differentiated; its gradient is then formed on the way.
+
+    Raises:
+        RuntimeError: on a second differentiation; the dense implementation has one.
+    """
+    leaves = (contest.anchors, None if contest.shared else contest.candidates, contest.own, terms.scale)
+    form = of_total and torch.is_grad_enabled()
+    wanted = [form and leaf is not None and leaf.requires_grad for leaf in leaves]
+    places = (contest.positive, contest.itself, contest.anchor_labels, contest.candidate_labels, contest.ignored)
+    words = (str(gate.evidence), str(gate.slope), gate.slope_estimator)
+    numbers = [gate.kappa_rho, gate.kappa_aic, gate.margin, gate.quantile, gate.tail_fraction, terms.eps, terms.smoothing]
+    bounds = (gate.tail_min, gate.slope_max)
+    total, per_anchor, counted, weight, _, *tail = torch.ops.weince.tiles(
+        *leaves, factor, *places, contest.negatives, *words, numbers, *bounds, wanted
+    )[:10]
+    if not gate.needs_fit:
+        return TiledLoss(total, per_anchor, counted, float(gate.evidence), None)
+    return TiledLoss(total, per_anchor, counted, weight.detach(), TailFit(*(value.detach() for value in tail)))
+
+
+_CONTEST = """Tensor anchors, Tensor? candidates, Tensor? own, Tensor scale, Tensor factor, Tensor? positive,
+Tensor? itself, Tensor? anchor_labels, Tensor? candidate_labels, Tensor? ignored, SymInt negatives"""
+_GATE = "str evidence, str slope, str estimator, float[] numbers, int tail_min, float? slope_max, bool[] wanted"
+
+
+class _Given(NamedTuple):
+    """The operator's arguments, as what they stand for."""
+
+    contest: Candidates
+    gate: Gate
+    terms: Terms
+    factor: Tensor
+    wanted: Wanted
+
+    @classmethod
+    def of(cls, arguments: tuple[Any, ...]) -> _Given:
+        anchors, candidates, own, scale, factor, *places, negatives, evidence, slope = arguments[:13]
+        estimator, numbers, tail_min, slope_max, wanted = arguments[13:]
+        *sharpness, quantile, fraction, eps, smoothing = numbers
+        gate = Gate(
+            *sharpness, quantile, fraction, tail_min, _number(evidence), _number(slope), slope_max, estimator
+        )
+        contest = Candidates(anchors, anchors if candidates is None else candidates, negatives, own, *places)
+        return cls(contest, gate, Terms(scale, eps, smoothing), factor, Wanted(*wanted))
+
+
+def _number(word: str) -> Any:
+    return float(word) if word[0].isdigit() else word
+
+
+def _tiles(*arguments: Any) -> tuple[Tensor, ...]:
+    given = _Given.of(arguments)
+    swept = sweep(given.contest, given.gate, given.terms, given.factor, given.wanted)
+    return torch.dot(swept.losses, given.factor), *_flat(swept)
+
+
+def _flat(swept: Swept) -> tuple[Tensor, ...]:
+    """An operator returns tensors alone: an empty one stands for what there is not."""
+    parts = (swept.losses, swept.counted, *swept.mixture, *(swept.tail or (None,) * 5), *swept.gradient)
+    return tuple(part if isinstance(part, Tensor) else swept.losses.new_empty(0) for part in parts)
+
+
+def _shapes(*arguments: Any) -> tuple[Tensor, ...]:
+    """What `_tiles` would return, without values."""
+    given = _Given.of(arguments)
+    anchors, wanted, shared = given.contest.anchors, given.wanted, given.contest.shared
+
+    def made(shape: Any, there: bool = True, dtype: torch.dtype = anchors.dtype) -> Tensor:
+        return anchors.new_empty(shape if there else 0, dtype=dtype)
+
+    fits = given.gate.needs_fit
+    each = anchors.shape[0]
+    own = given.contest.own
+    return (
+        made(()),
+        made(each),
+        made(each, dtype=torch.bool),
+        *(made(each, fits) for _ in range(6)),
+        made(each, fits, torch.bool if fits else anchors.dtype),
+        made(anchors.shape, wanted.anchors or (shared and wanted.candidates)),
+        made(given.contest.candidates.shape, wanted.candidates and not shared),
+        made(0 if own is None else own.shape, wanted.own),
+        made((), wanted.scale),
+    )
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    given = _Given.of(inputs)
+    tensors = (value if isinstance(value, Tensor) else None for value in inputs[:10])
+    ctx.save_for_backward(*tensors, output[3], output[4], *output[10:])
+    ctx.rest = inputs[10:]
+    ctx.formed = any(given.wanted)
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, of_total: Tensor | None, of_each: Tensor | None, *_: Any) -> tuple[Any, ...]:
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "The tiled loss cannot be differentiated twice (create_graph=True). "
+            'Give implementation="dense", which can.'
+        )
+    if of_total is None and of_each is None:
+        return (None,) * len(ctx.needs_input_grad)
+    *arguments, weight, slope, of_anchors, of_candidates, of_own, of_scale = ctx.saved_tensors
+    gradient = (of_anchors, of_candidates, of_own, of_scale)
+    if of_each is not None or not ctx.formed:
+        factor = arguments[4] * (0.0 if of_total is None else of_total)
+        factor = factor if of_each is None else factor + of_each
+        wanted = list(ctx.needs_input_grad[:4])
+        gradient = torch.ops.weince.tiles_gradient(*arguments[:4], factor, *arguments[5:], *ctx.rest[:-1], wanted, weight, slope)
+        of_total = None
+    found = [
+        None if not wanted else part if of_total is None else part * of_total
+        for part, wanted in zip(gradient, ctx.needs_input_grad[:4], strict=True)
+    ]
+    return *found, *(None,) * (len(ctx.needs_input_grad) - 4)
+
+
+def _tiles_gradient(*arguments: Any) -> tuple[Tensor, ...]:
+    """The gradient anew, with the weights and slopes of the first time."""
+    *arguments, weight, slope = arguments
+    given = _Given.of(tuple(arguments))
+    mixture = Mixture(weight, slope) if given.gate.needs_fit else given.gate
+    return _flat(sweep(given.contest, mixture, given.terms, given.factor, given.wanted))[-4:]
+
+
+_TENSORS = ", ".join(["Tensor"] * 14)
+_tiles_op = torch.library.custom_op(
+    "weince::tiles", _tiles, mutates_args=(), schema=f"({_CONTEST}, {_GATE}) -> ({_TENSORS})"
+)
+_tiles_op.register_fake(_shapes)
+_tiles_op.register_autograd(_backward, setup_context=_remember)
+torch.library.custom_op(
+    "weince::tiles_gradient",
+    _tiles_gradient,
+    mutates_args=(),
+    schema=f"({_CONTEST}, {_GATE}, Tensor weight, Tensor slope) -> (Tensor, Tensor, Tensor, Tensor)",
+).register_fake(lambda *arguments: _shapes(*arguments[:-2])[-4:])
