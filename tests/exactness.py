@@ -17,10 +17,10 @@ from torch import Tensor, nn
 import reference
 from batches import clusters, views
 from weince import WEINCE, Gate, InfoNCELoss, ReleasedTopMLoss, WEINCELoss
-from weince.settings import two_views
 from weince.gate import nearness_reference
 from weince.loss import Implementation
 from weince.released import pooled_slope
+from weince.settings import two_views
 
 INPUTS = {"z_i", "z_j", "temperature", "kappa_rho", "kappa_aic", "aic_margin", "quantile"}
 LEFT_OUT = {"n_tail_used"}  # n = K_tail - b of the released code: an integer that the specification fixes

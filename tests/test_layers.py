@@ -13,11 +13,13 @@ ROOMS = {
     "formula": set(),
     "checks": set(),
     "candidates": set(),
+    "settings": {"candidates"},
     "tail": {"formula"},
     "gate": {"checks", "tail"},
-    "tiled": {"candidates", "formula", "tail"},
-    "loss": {"candidates", "checks", "formula", "gate", "tail", "tiled"},
-    "released": {"candidates", "checks", "formula", "tail"},
+    "tiled": {"candidates", "formula", "gate", "tail"},
+    "operator": {"candidates", "gate", "tail", "tiled"},
+    "loss": {"candidates", "checks", "formula", "gate", "operator", "settings", "tail", "tiled"},
+    "released": {"candidates", "checks", "formula", "settings", "tail"},
     "__init__": {"gate", "loss", "released", "tail"},
     "__main__": {"weince", "lab.cli"},  # the lab's door: `python -m weince`, imported by no other
 }

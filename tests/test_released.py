@@ -11,8 +11,8 @@ from torch import Tensor
 import reference
 from batches import clusters, views
 from weince import ReleasedTopMLoss
-from weince.settings import two_views
 from weince.released import pooled_slope, top_m_loss
+from weince.settings import two_views
 
 EPS = 1e-6
 

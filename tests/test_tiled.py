@@ -29,8 +29,9 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 5e-6}
 
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sixteen rows a tile, the least there are, so that a small batch has many and the last one is cut."""
+    """Sixteen rows a tile, so that a small batch has many and the last one is cut."""
     monkeypatch.setitem(weince.tiled.TILE_ELEMENTS, "cpu", 1)
+    monkeypatch.setattr(weince.tiled, "TILE_ROWS", 16)
 
 
 def both(z_a: Tensor, z_b: Tensor, **settings: object) -> list[tuple[weince.WEINCEOutput, list[Tensor]]]:
@@ -126,7 +127,7 @@ def test_selection_is_topk_value_for_value():
 
 
 def test_rows_of_a_tile_follow_the_number_of_candidates():
-    assert [tile_rows(m, "cpu") for m in (512, 4096, 65536, 10**7)] == [2048, 256, 16, 16]
+    assert [tile_rows(m, "cpu") for m in (512, 4096, 65536, 10**7)] == [4096, 512, 64, 64]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

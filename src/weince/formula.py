@@ -74,22 +74,27 @@ def blended_logits(
 
 
 def blended_logits_(
-    out: Tensor, shortfalls: Tensor, similarity: Tensor, weight: Tensor | float, slope: Tensor | float, scale: Tensor,
+    out: Tensor,
+    shortfalls: Tensor,
+    similarity: Tensor,
+    weight: Tensor | float,
+    slope: Tensor | float,
+    scale: Tensor,
     eps: float,
 ) -> None:
-    """`blended_logits` without allocating: logits into `out`, shortfalls into `shortfalls`, as `logit_slope_` wants them.
+    """`blended_logits` without allocating: logits into `out`, and shortfalls for `logit_slope_` into `shortfalls`.
 
     Args:
         out, shortfalls: (A, M), overwritten.
         similarity, weight, slope, eps: as in `blended_logits`.
         scale: 1 / tau, a scalar tensor.
     """
-    if isinstance(weight, float) and weight == 0.0:
+    if not isinstance(weight, Tensor) and weight == 0.0:
         torch.mul(similarity, scale, out=out)
         return
     torch.sub(torch.ones_like(scale), similarity, out=shortfalls).clamp_min_(eps)
     torch.log(shortfalls, out=out).mul_(_per_row(-weight * slope))
-    out.addcmul_(similarity, _per_row((1 - weight) * scale))
+    out.addcmul_(similarity, scale * _per_row(1 - weight))
 
 
 def logit_slope_(
@@ -112,8 +117,8 @@ def logit_slope_(
     """
     if isinstance(weight, float) and weight == 0.0:
         return scale
-    above = nn.functional.threshold_(shortfalls, eps, float("inf"))
-    return above.reciprocal_().mul_(_per_row(weight * slope)).add_(_per_row((1 - weight) * scale))
+    above = torch.threshold_(shortfalls, eps, float("inf"))
+    return above.reciprocal_().mul_(_per_row(weight * slope)).add_(scale * _per_row(1 - weight))
 
 
 def per_anchor_loss(logits: Tensor, positive: Tensor, negative: Tensor, smoothing: float = 0.0) -> Tensor:

@@ -11,7 +11,7 @@ from weince.candidates import Candidates
 from weince.checks import check_embeddings, check_finite_rows, check_number, check_option
 from weince.formula import blended_logits, per_anchor_loss
 from weince.gate import Gate, mix
-from weince.operator import TiledLoss, tiled_loss
+from weince.operator import Losses, tiled_loss
 from weince.settings import two_views
 from weince.tail import TailFit, measure_tail
 from weince.tiled import Terms
@@ -76,7 +76,7 @@ def weince_loss(
         check_finite: look for NaN and infinity first. Synchronises a GPU and breaks a compiled graph.
         implementation: "dense" holds (2N, 2N) matrices and can be differentiated twice; "tiled" forms loss and
             gradient row tile by row tile in O(N) memory; "auto" takes tiles on a CPU, where they are faster at every
-            size, and on a GPU beyond 2N = 16,384. A compiled graph is dense.
+            size measured, and on a GPU beyond 2N = 16,384 (a guess: not measured).
 
     Returns:
         WEINCEOutput, float64 for float64 input, otherwise float32.
@@ -111,10 +111,13 @@ def contest_loss(
     sample_weight: Tensor | None = None,
 ) -> WEINCEOutput:
     """The loss of any contest."""
-    tiled = implementation == "tiled" or (implementation == "auto" and _tiles_pay(contest))
-    compute = _tiled if tiled else _dense
     factor = contest.anchors.new_ones(len(contest.anchors)) if sample_weight is None else sample_weight
-    total, per_anchor, counted, weight, tail = compute(contest, temperature, gate, eps, smoothing, factor, reduction)
+    if implementation == "tiled" or (implementation == "auto" and _tiles_pay(contest)):
+        terms = Terms(_inverse(temperature, contest.anchors), eps, smoothing)
+        found = tiled_loss(contest, gate, terms, factor, of_total=reduction != "none")
+    else:
+        found = _dense(contest, temperature, gate, eps, smoothing, factor)
+    total, per_anchor, counted, weight, tail = found
     if not isinstance(weight, Tensor):
         weight = torch.full_like(per_anchor, weight, requires_grad=False)
     if reduction == "mean":
@@ -127,15 +130,15 @@ def _tiles_pay(contest: Candidates) -> bool:
     return contest.anchors.device.type == "cpu" or contest.anchors.shape[0] > 16384
 
 
+def _inverse(temperature: Tensor | float, like: Tensor) -> Tensor:
+    if isinstance(temperature, Tensor):
+        return temperature.to(like.dtype).reciprocal()
+    return like.new_full((), 1 / temperature)
+
+
 def _dense(
-    contest: Candidates,
-    temperature: Tensor | float,
-    gate: Gate,
-    eps: float,
-    smoothing: float,
-    factor: Tensor,
-    reduction: Reduction,
-) -> TiledLoss:
+    contest: Candidates, temperature: Tensor | float, gate: Gate, eps: float, smoothing: float, factor: Tensor
+) -> Losses:
     similarity = contest.similarity()
     positive, negative = contest.roles()
     tail = None
@@ -146,23 +149,7 @@ def _dense(
     weight, slope = mix(tail, gate)
     logits = blended_logits(similarity, weight, slope, temperature, eps)
     per_anchor = per_anchor_loss(logits, positive, negative, smoothing)
-    return TiledLoss((per_anchor * factor).sum(), per_anchor, positive.any(dim=1), weight, tail)
-
-
-def _tiled(
-    contest: Candidates,
-    temperature: Tensor | float,
-    gate: Gate,
-    eps: float,
-    smoothing: float,
-    factor: Tensor,
-    reduction: Reduction,
-) -> TiledLoss:
-    if isinstance(temperature, Tensor):
-        scale = temperature.to(contest.anchors.dtype).reciprocal()
-    else:
-        scale = contest.anchors.new_full((), 1 / temperature)
-    return tiled_loss(contest, gate, Terms(scale, eps, smoothing), factor, of_total=reduction != "none")
+    return Losses((per_anchor * factor).sum(), per_anchor, positive.any(dim=1), weight, tail)
 
 
 def _check_settings(

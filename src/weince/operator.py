@@ -6,7 +6,7 @@ formed on the way, so backward is a scaling; a gradient that reaches single loss
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -14,12 +14,12 @@ from torch import Tensor
 from weince.candidates import Candidates
 from weince.gate import Gate, Mixture
 from weince.tail import TailFit
-from weince.tiled import Gradient, Swept, Terms, Wanted, sweep
+from weince.tiled import Swept, Terms, Wanted, sweep
 
-__all__ = ["TiledLoss", "tiled_loss"]
+__all__ = ["Losses", "tiled_loss"]
 
 
-class TiledLoss(NamedTuple):
+class Losses(NamedTuple):
     """Of all anchors.
 
     Attributes:
@@ -37,7 +37,7 @@ class TiledLoss(NamedTuple):
     tail: TailFit | None
 
 
-def tiled_loss(contest: Candidates, gate: Gate, terms: Terms, factor: Tensor, of_total: bool = True) -> TiledLoss:
+def tiled_loss(contest: Candidates, gate: Gate, terms: Terms, factor: Tensor, of_total: bool = True) -> Losses:
     """Losses of all anchors and their weighted sum, tile by tile.
 
     Args:
@@ -54,20 +54,42 @@ def tiled_loss(contest: Candidates, gate: Gate, terms: Terms, factor: Tensor, of
     form = of_total and torch.is_grad_enabled()
     wanted = [form and leaf is not None and leaf.requires_grad for leaf in leaves]
     places = (contest.positive, contest.itself, contest.anchor_labels, contest.candidate_labels, contest.ignored)
-    words = (str(gate.evidence), str(gate.slope), gate.slope_estimator)
-    numbers = [gate.kappa_rho, gate.kappa_aic, gate.margin, gate.quantile, gate.tail_fraction, terms.eps, terms.smoothing]
-    bounds = (gate.tail_min, gate.slope_max)
     total, per_anchor, counted, weight, _, *tail = torch.ops.weince.tiles(
-        *leaves, factor, *places, contest.negatives, *words, numbers, *bounds, wanted
+        *leaves, factor, *places, contest.negatives, *_pack(gate, terms), wanted
     )[:10]
     if not gate.needs_fit:
-        return TiledLoss(total, per_anchor, counted, float(gate.evidence), None)
-    return TiledLoss(total, per_anchor, counted, weight.detach(), TailFit(*(value.detach() for value in tail)))
+        return Losses(total, per_anchor, counted, float(gate.evidence), None)
+    return Losses(total, per_anchor, counted, weight.detach(), TailFit(*(value.detach() for value in tail)))
 
 
 _CONTEST = """Tensor anchors, Tensor? candidates, Tensor? own, Tensor scale, Tensor factor, Tensor? positive,
 Tensor? itself, Tensor? anchor_labels, Tensor? candidate_labels, Tensor? ignored, SymInt negatives"""
-_GATE = "str evidence, str slope, str estimator, float[] numbers, int tail_min, float? slope_max, bool[] wanted"
+_SETTINGS = "str[] words, float[] numbers, int tail_min, float? slope_max, bool[] wanted"
+
+
+def _pack(gate: Gate, terms: Terms) -> tuple[list[str], list[float], int, float | None]:
+    """Settings as an operator takes them. A number stays one: in a compiled graph it may be a symbol."""
+    words, numbers = [], []
+    for value in (gate.evidence, gate.slope):
+        words.append(value if isinstance(value, str) else "")
+        numbers.append(0.0 if isinstance(value, str) else value)
+    words.append(gate.slope_estimator)
+    numbers += [gate.kappa_rho, gate.kappa_aic, gate.margin, gate.quantile, gate.tail_fraction]
+    return words, [*numbers, terms.eps, terms.smoothing], gate.tail_min, gate.slope_max
+
+
+def _unpack(words: list[str], numbers: list[float], tail_min: int, slope_max: float | None) -> tuple[Gate, list[float]]:
+    """The gate, and what is left of the numbers."""
+    evidence, slope, estimator = words
+    gate = Gate(
+        *numbers[2:7],
+        tail_min=tail_min,
+        evidence=cast(Any, evidence or numbers[0]),
+        slope=cast(Any, slope or numbers[1]),
+        slope_max=slope_max,
+        slope_estimator=cast(Any, estimator),
+    )
+    return gate, numbers[7:]
 
 
 class _Given(NamedTuple):
@@ -81,18 +103,10 @@ class _Given(NamedTuple):
 
     @classmethod
     def of(cls, arguments: tuple[Any, ...]) -> _Given:
-        anchors, candidates, own, scale, factor, *places, negatives, evidence, slope = arguments[:13]
-        estimator, numbers, tail_min, slope_max, wanted = arguments[13:]
-        *sharpness, quantile, fraction, eps, smoothing = numbers
-        gate = Gate(
-            *sharpness, quantile, fraction, tail_min, _number(evidence), _number(slope), slope_max, estimator
-        )
+        anchors, candidates, own, scale, factor, *places, negatives = arguments[:11]
+        gate, rest = _unpack(*arguments[11:15])
         contest = Candidates(anchors, anchors if candidates is None else candidates, negatives, own, *places)
-        return cls(contest, gate, Terms(scale, eps, smoothing), factor, Wanted(*wanted))
-
-
-def _number(word: str) -> Any:
-    return float(word) if word[0].isdigit() else word
+        return cls(contest, gate, Terms(scale, *rest), factor, Wanted(*arguments[15]))
 
 
 def _tiles(*arguments: Any) -> tuple[Tensor, ...]:
@@ -143,8 +157,7 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> 
 def _backward(ctx: Any, of_total: Tensor | None, of_each: Tensor | None, *_: Any) -> tuple[Any, ...]:
     if torch.is_grad_enabled():
         raise RuntimeError(
-            "The tiled loss cannot be differentiated twice (create_graph=True). "
-            'Give implementation="dense", which can.'
+            'The tiled loss cannot be differentiated twice (create_graph=True). Give implementation="dense", which can.'
         )
     if of_total is None and of_each is None:
         return (None,) * len(ctx.needs_input_grad)
@@ -154,7 +167,9 @@ def _backward(ctx: Any, of_total: Tensor | None, of_each: Tensor | None, *_: Any
         factor = arguments[4] * (0.0 if of_total is None else of_total)
         factor = factor if of_each is None else factor + of_each
         wanted = list(ctx.needs_input_grad[:4])
-        gradient = torch.ops.weince.tiles_gradient(*arguments[:4], factor, *arguments[5:], *ctx.rest[:-1], wanted, weight, slope)
+        gradient = torch.ops.weince.tiles_gradient(
+            *arguments[:4], factor, *arguments[5:], *ctx.rest[:-1], wanted, weight, slope
+        )
         of_total = None
     found = [
         None if not wanted else part if of_total is None else part * of_total
@@ -165,15 +180,15 @@ def _backward(ctx: Any, of_total: Tensor | None, of_each: Tensor | None, *_: Any
 
 def _tiles_gradient(*arguments: Any) -> tuple[Tensor, ...]:
     """The gradient anew, with the weights and slopes of the first time."""
-    *arguments, weight, slope = arguments
-    given = _Given.of(tuple(arguments))
+    *given, weight, slope = arguments
+    given = _Given.of(tuple(given))
     mixture = Mixture(weight, slope) if given.gate.needs_fit else given.gate
     return _flat(sweep(given.contest, mixture, given.terms, given.factor, given.wanted))[-4:]
 
 
 _TENSORS = ", ".join(["Tensor"] * 14)
 _tiles_op = torch.library.custom_op(
-    "weince::tiles", _tiles, mutates_args=(), schema=f"({_CONTEST}, {_GATE}) -> ({_TENSORS})"
+    "weince::tiles", _tiles, mutates_args=(), schema=f"({_CONTEST}, {_SETTINGS}) -> ({_TENSORS})"
 )
 _tiles_op.register_fake(_shapes)
 _tiles_op.register_autograd(_backward, setup_context=_remember)
@@ -181,5 +196,5 @@ torch.library.custom_op(
     "weince::tiles_gradient",
     _tiles_gradient,
     mutates_args=(),
-    schema=f"({_CONTEST}, {_GATE}, Tensor weight, Tensor slope) -> (Tensor, Tensor, Tensor, Tensor)",
+    schema=f"({_CONTEST}, {_SETTINGS}, Tensor weight, Tensor slope) -> (Tensor, Tensor, Tensor, Tensor)",
 ).register_fake(lambda *arguments: _shapes(*arguments[:-2])[-4:])

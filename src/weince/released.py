@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from weince.candidates import Candidates
-from weince.settings import two_views
 from weince.checks import check_embeddings, check_number
 from weince.formula import blended_logits, per_anchor_loss
+from weince.settings import two_views
 from weince.tail import fit_tail
 
 __all__ = ["PooledSlope", "ReleasedTopMLoss", "pooled_slope", "top_m_loss"]
@@ -50,6 +50,7 @@ def top_m_loss(
     hardest = (
         similarity.masked_fill(~contest.roles().negative, float("-inf")).topk(min(top, contest.negatives), dim=1).values
     )
+    assert contest.positive is not None
     won = similarity.gather(1, contest.positive.unsqueeze(1))
     logits = blended_logits(torch.cat([won, hardest], dim=1), weight, slope, temperature, eps)
     first = torch.zeros_like(logits, dtype=torch.bool)

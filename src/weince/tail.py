@@ -184,8 +184,10 @@ def fit_tail(
     """
     delta = shortfall(hardest, eps)
     # A copy: a view would keep the shortfalls of every tile alive, (A, K) in all.
-    nearness = (delta[:, 0].clone() if lines else delta.amin(dim=1)) if delta.shape[1] else delta.new_full(
-        (len(delta),), NOWHERE_NEAR
+    nearness = (
+        (delta[:, 0].clone() if lines else delta.amin(dim=1))
+        if delta.shape[1]
+        else delta.new_full((len(delta),), NOWHERE_NEAR)
     )
     if sizes is not None:
         nearness = torch.where(sizes > 0, nearness, NOWHERE_NEAR)
@@ -203,7 +205,7 @@ class _Points(NamedTuple):
 
     x: Tensor
     inside: Tensor | None
-    count: Tensor | int
+    number: Tensor | int
     noise: Tensor
 
 
@@ -225,7 +227,7 @@ def _points(delta: Tensor, sizes: Tensor | None, burned: bool) -> _Points:
 
 def _fit_lines(delta: Tensor, sizes: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Slope of the Weibull line, its r2, the AIC gap to the Gumbel proxy, and whether the line means anything."""
-    x, inside, count, noise = _points(delta, sizes, burned=True)
+    x, inside, number, noise = _points(delta, sizes, burned=True)
     if x.shape[1] < 2:
         nothing = torch.zeros_like(delta[:, :1].sum(dim=1))
         return nothing, nothing, nothing, nothing.bool()
@@ -242,7 +244,7 @@ def _fit_lines(delta: Tensor, sizes: Tensor | None) -> tuple[Tensor, Tensor, Ten
         rank = torch.arange(1, delta.shape[1] + 1, dtype=x.dtype, device=x.device)
         log_f = torch.log(rank / (sizes.unsqueeze(1) + 1)).where(inside, -1.0)
         responses = torch.stack([log_f, torch.log(-log_f)], dim=2)
-        many = count.clamp_min(1).unsqueeze(1)
+        many = inside.sum(dim=1, keepdim=True).clamp_min(1)
         mean = (responses * inside.unsqueeze(2)).sum(dim=1, keepdim=True) / many.unsqueeze(2)
         responses = (responses - mean) * inside.unsqueeze(2)
         x = (x - (x * inside).sum(dim=1, keepdim=True) / many) * inside
@@ -258,17 +260,17 @@ def _fit_lines(delta: Tensor, sizes: Tensor | None) -> tuple[Tensor, Tensor, Ten
     rising = slopes[:, 0] > 0
     weibull_sse = weibull_sse + MEANINGLESS * ~rising
     gumbel_sse = gumbel_sse + MEANINGLESS * (slopes[:, 1] >= 0)
-    gap = count * (torch.log(gumbel_sse) - torch.log(weibull_sse))
+    gap = number * (torch.log(gumbel_sse) - torch.log(weibull_sse))
     slope = slopes[:, 0].clamp_min(0)
-    if isinstance(count, Tensor):
-        enough = count >= 2
+    if isinstance(number, Tensor):
+        enough = number >= 2
         slope, r2, gap, rising = slope * enough, r2 * enough, gap * enough, rising & enough
     return slope.to(delta.dtype), r2.to(delta.dtype), gap.to(delta.dtype), rising
 
 
 def _fit_likelihood(delta: Tensor, sizes: Tensor | None) -> tuple[Tensor, Tensor]:
     """Maximum-likelihood slope, and whether it means anything."""
-    x, inside, count, noise = _points(delta, sizes, burned=False)
+    x, inside, number, noise = _points(delta, sizes, burned=False)
     if x.shape[1] < 3:
         nothing = torch.zeros_like(delta[:, :1].sum(dim=1))
         return nothing, nothing.bool()
@@ -276,9 +278,9 @@ def _fit_likelihood(delta: Tensor, sizes: Tensor | None) -> tuple[Tensor, Tensor
     last = x.amax(dim=1, keepdim=True)
     distance = (last - x if inside is None else torch.where(inside, last - x, 0.0)).sum(dim=1)
     valid = distance > noise.sum(dim=1)
-    slope = (count - 2) / distance.clamp_min(SXX_FLOOR)
-    if isinstance(count, Tensor):
-        valid = valid & (count >= 3)
+    slope = (number - 2) / distance.clamp_min(SXX_FLOOR)
+    if isinstance(number, Tensor):
+        valid = valid & (number >= 3)
     return torch.where(valid, slope, 0.0).to(delta.dtype), valid
 
 

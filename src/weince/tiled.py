@@ -22,6 +22,9 @@ __all__ = ["Gradient", "Swept", "Terms", "Wanted", "sweep", "tile_rows"]
 TILE_ELEMENTS = {"cpu": 2**21, "cuda": 2**25}
 """Of one tile, by kind of device: on a CPU 8 MiB in float32, so that a dozen passes stay in the last cache; on a GPU
 enough to fill it."""
+TILE_ROWS = 64
+"""At least so many anchors a tile: products of fewer rows are slow, and a tile of 64 takes no more memory than the
+embeddings do."""
 
 
 class Terms(NamedTuple):
@@ -68,7 +71,7 @@ class Swept(NamedTuple):
 
 def tile_rows(columns: int, device: str) -> int:
     """Anchors a tile, for so many candidates."""
-    return max(16, TILE_ELEMENTS.get(device, TILE_ELEMENTS["cpu"]) // max(1, columns))
+    return max(TILE_ROWS, TILE_ELEMENTS.get(device, TILE_ELEMENTS["cpu"]) // max(1, columns))
 
 
 @torch.no_grad()
@@ -158,7 +161,8 @@ def _nearness(contest: Candidates, room: Tensor, eps: float) -> Tensor:
     """
     half = contest.shared and contest.by_column and contest.own is None
     nearest = contest.anchors.new_full((len(contest.anchors),), float("-inf"))
-    step = room.shape[1]
+    # Fewer rows leave out more columns.
+    step = min(room.shape[1], 512) if half else room.shape[1]
     for start in range(0, len(nearest), step):
         rows = slice(start, start + step)
         here = contest.of(rows)
