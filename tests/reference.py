@@ -139,6 +139,12 @@ def fit_tail(shortfalls: list[float], k_tail: int, eps: float) -> Fit:
     return Fit(slope=max(slope_w, 0.0), r2=r2, aic_gap=aic_g - aic_w, nearness=delta[0], valid=slope_w > 0)
 
 
+def likelihood_slope(shortfalls: list[float], k_tail: int, eps: float) -> float:
+    """Section 8: the maximum-likelihood exponent, unbiased form."""
+    delta = sorted(max(shortfall, eps) for shortfall in shortfalls)[:k_tail]
+    return (k_tail - 2) / sum(math.log(delta[-1] / value) for value in delta[:-1])
+
+
 def tail_fits(s: list[list[float]], tail_fraction: float, tail_min: int, eps: float) -> list[Fit]:
     fits = []
     for i in range(len(s)):

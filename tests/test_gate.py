@@ -47,6 +47,7 @@ def test_the_defaults_are_the_papers():
         "evidence": "both",
         "slope": "anchor",
         "slope_max": None,
+        "slope_estimator": "line",
     }
 
 

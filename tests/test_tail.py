@@ -11,7 +11,7 @@ from torch import Tensor
 import reference
 from weince import InfoNCELoss, weince_loss
 from weince.candidates import unit_rows
-from weince.tail import TailFit, fit_tail, tail_size
+from weince.tail import TailFit, TailRule, fit_tail, tail_size, tail_sizes
 
 EPS = 1e-6
 EDGES = [1, 2, 3, 4, 5, 10, 19, 20, 21, 39, 40, 41, 59, 60, 61, 100]
@@ -155,6 +155,66 @@ def test_no_gradient_and_the_dtype_of_the_similarities(dtype: torch.dtype):
     fit = fit_tail(random_tail(20, dtype=dtype).requires_grad_(), EPS)
     assert [value.dtype for value in fit] == [dtype] * 4 + [torch.bool]
     assert not any(value.requires_grad for value in fit)
+
+
+@pytest.mark.parametrize("size", [3, 4, 20, 51, 100])
+@pytest.mark.parametrize("lines", [True, False])
+def test_the_maximum_likelihood_slope_is_the_oracles_and_needs_no_order(size: int, lines: bool):
+    hardest = random_tail(size)
+    expected = [reference.likelihood_slope([1 - s for s in row], size, EPS) for row in hardest.tolist()]
+    fit = fit_tail(hardest if lines else hardest.flip(1), EPS, estimator="maximum_likelihood", lines=lines)
+    torch.testing.assert_close(fit.slope, torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=0)
+    assert fit.valid.all()
+    line = fit_tail(hardest, EPS)
+    assert torch.equal(fit.nearness, line.nearness)
+    for found, with_line in ((fit.r2, line.r2), (fit.aic_gap, line.aic_gap)):
+        assert torch.equal(found, with_line) if lines else found.isnan().all()
+
+
+@pytest.mark.parametrize("size", [0, 1, 2])
+def test_a_tail_too_short_for_maximum_likelihood_is_no_fit(size: int):
+    fit = fit_tail(random_tail(size), EPS, estimator="maximum_likelihood", lines=False)
+    assert (fit.slope.tolist(), fit.valid.tolist()) == ([0.0] * 4, [False] * 4)
+
+
+def test_equal_shortfalls_have_no_maximum_likelihood_slope():
+    fit = fit_tail(torch.zeros(1, 20, dtype=torch.float64), EPS, estimator="maximum_likelihood", lines=False)
+    assert (fit.slope.item(), fit.valid.item()) == (0.0, False)
+
+
+def test_maximum_likelihood_is_unbiased_with_the_spread_that_theory_gives():
+    """A power law of exponent 3: standard deviation beta / sqrt(K - 3), for which the line has a fifth more."""
+    anchors, size, slope = 4000, 51, 3.0
+    generator = torch.Generator().manual_seed(0)
+    delta = torch.rand(anchors, size, generator=generator, dtype=torch.float64).pow(1 / slope).sort(dim=1).values
+    likelihood = fit_tail(1 - delta, EPS, estimator="maximum_likelihood", lines=False).slope
+    line = fit_tail(1 - delta, EPS).slope
+    spread = slope / (size - 3) ** 0.5
+    assert likelihood.mean().item() == pytest.approx(slope, abs=4 * spread / anchors**0.5)
+    # The standard error of a standard deviation is 1 / sqrt(2 A) = 1.1 %.
+    assert likelihood.std().item() == pytest.approx(spread, rel=0.05)
+    assert line.std().item() > 1.05 * likelihood.std().item()
+
+
+@pytest.mark.parametrize("estimator", ["line", "maximum_likelihood"])
+def test_anchors_with_tails_of_their_own_size_are_fitted_as_if_alone(estimator: str):
+    hardest = random_tail(60, anchors=9)
+    sizes = torch.tensor([0, 1, 2, 3, 4, 19, 20, 41, 60])
+    own = hardest.clone()
+    for row, size in zip(own, sizes, strict=True):
+        row[size:] = float("-inf")  # an anchor with fewer negatives than columns
+    for filled in (hardest, own):
+        together = fit_tail(filled, EPS, sizes, estimator)
+        for i, size in enumerate(sizes.tolist()):
+            alone = fit_tail(hardest[i : i + 1, :size], EPS, estimator=estimator)
+            for found, expected in zip(together, alone, strict=True):
+                torch.testing.assert_close(found[i : i + 1], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_sizes_of_tails_are_the_numbers_one_by_one():
+    counts = torch.arange(0, 700)
+    rule = TailRule(0.1, 32, "line", True)
+    assert tail_sizes(counts, rule).tolist() == [tail_size(count, 0.1, 32) for count in counts.tolist()]
 
 
 @pytest.mark.parametrize(("d", "slope"), [(3, 1.0), (5, 2.0)])

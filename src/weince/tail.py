@@ -14,7 +14,7 @@ from torch import Tensor
 
 from weince.formula import shortfall
 
-__all__ = ["TailFit", "TailRule", "fit_tail", "largest", "measure_tail", "tail_size"]
+__all__ = ["TailFit", "TailRule", "fit_tail", "largest", "measure_tail", "tail_size", "tail_sizes"]
 
 _HAS_NUMPY = find_spec("numpy") is not None  # torch runs without it
 
@@ -78,10 +78,10 @@ def tail_size(negatives: int, fraction: float, minimum: int) -> int:
     return min(negatives, max(max(minimum, 10), round(fraction * negatives)))
 
 
-def _tail_sizes(counts: Tensor, fraction: float, minimum: int) -> Tensor:
-    """`tail_size` of anchors that differ in their number of negatives, (A,)."""
-    share = torch.round(fraction * counts.to(_precise(counts))).to(counts.dtype)
-    return torch.minimum(counts, share.clamp_min(max(minimum, 10)))
+def tail_sizes(counts: Tensor, rule: TailRule) -> Tensor:
+    """`tail_size` of anchors that differ in their number of negatives, int64 (A,)."""
+    share = torch.round(rule.fraction * counts.to(_precise(counts))).to(counts.dtype)
+    return torch.minimum(counts, share.clamp_min(max(rule.minimum, 10)))
 
 
 @torch.no_grad()
@@ -96,7 +96,7 @@ def measure_tail(negatives: Tensor, most: int, counts: Tensor | None, rule: Tail
         eps: floor of the shortfall.
     """
     hardest = largest(negatives, tail_size(most, rule.fraction, rule.minimum), ordered=rule.lines)
-    sizes = None if counts is None else _tail_sizes(counts, rule.fraction, rule.minimum)
+    sizes = None if counts is None else tail_sizes(counts, rule)
     return fit_tail(hardest, eps, sizes, rule.estimator, rule.lines)
 
 
