@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup compare test lint test-lowest constraints clean
+.PHONY: setup compare bench test lint test-lowest constraints clean
 
 setup: .venv/.ready
 
@@ -13,6 +13,11 @@ setup: .venv/.ready
 
 compare: setup ## InfoNCE and WEINCE on handwritten digits, about two minutes; ARGS="--epochs 5" and the like
 	$(BIN)/weince compare $(ARGS)
+
+bench: setup ## what the loss costs beside other libraries, most of an hour: bench/results.csv and docs/cost.png
+	$(BIN)/python bench/loss.py $(ARGS)
+	$(BIN)/python bench/step.py
+	$(BIN)/python bench/figure.py
 
 test: setup ## the whole test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 $(ARGS)

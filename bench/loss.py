@@ -1,38 +1,38 @@
 """What a loss costs: forward and backward on embeddings, side by side with the InfoNCE of other libraries.
 
-    pip install lightly==1.6.0 pytorch-metric-learning==2.9.0 open_clip_torch==3.3.0 sentence-transformers==6.2.0
     python bench/loss.py [--sizes 512 4096] [--widths 128] [--only "WEINCE tiled" "lightly NTXentLoss"]
 
 Every cell is timed in this one process, all competitors of a cell in turn, round after round, and the median of the
-rounds is kept: machines drift, ratios within a round do not. Peak extra memory is read in a process of its own. A cell
-that would take more than a minute is skipped and marked.
+rounds is kept: machines drift, ratios within a round do not. Peak extra memory is read in a process of its own. A step
+that would take more than a minute, or more memory than there is, by what the next smaller size took, is skipped and
+marked.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from rows import RESULTS, record
 from weince import InfoNCELoss, WEINCELoss
 
 SIZES = (512, 2048, 4096, 8192, 16384, 65536)
-WIDTHS = (64, 128, 512)
+WIDTHS = (128, 64, 512)
 ROUNDS = 7
 SLOW_S = 60.0
 TEMPERATURE = 0.5
+CUBIC = ("pytorch-metric-learning NTXent",)
+"""Those whose cost grows with the cube of the batch, not with its square."""
 Step = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -108,26 +108,36 @@ def _wait(z: Tensor) -> None:
         torch.cuda.synchronize()
 
 
-def time_cell(names: list[str], two_n: int, width: int, device: str) -> dict[str, float | None]:
-    """Median milliseconds of each competitor; None for those that would take more than a minute."""
+def time_cell(names: list[str], two_n: int, width: int, device: str) -> dict[str, float]:
+    """Median milliseconds of each competitor; those that fail are left out."""
     z = embeddings(two_n, width, device)
-    steps, seen = {}, {name: [] for name in names}
+    steps: dict[str, Step] = {}
+    seen: dict[str, list[float]] = {}
     for name in names:
         step = competitors()[name][1]()
-        # A tenth of the batch tells whether the whole would be too slow: cost grows with its square, or faster.
-        part = (z[0].detach()[: two_n // 20].requires_grad_(), z[1].detach()[: two_n // 20].requires_grad_())
-        once(step, part)
-        if once(step, part) * 100 > 1e3 * SLOW_S:
-            continue
         try:
-            if once(step, z) < 1e3 * SLOW_S:
-                steps[name] = step
+            once(step, z)  # compiles, and warms up
+            seen[name], steps[name] = [], step
         except RuntimeError as error:  # out of memory
             print(f"{name}, 2N = {two_n}: {str(error).splitlines()[0][:160]}", flush=True)
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         for name, step in steps.items():
-            seen[name].append(once(step, z))
-    return {name: statistics.median(times) if times else None for name, times in seen.items()}
+            # One round is enough for what takes half a minute.
+            if not seen[name] or number * seen[name][0] < 2e4:
+                seen[name].append(once(step, z))
+    return {name: statistics.median(times) for name, times in seen.items()}
+
+
+def too_much(name: str, two_n: int, before: dict[str, tuple[int, float, float]]) -> bool:
+    """Whether a competitor would take too long or too much, by its size, time and memory before."""
+    if name not in before:
+        return False
+    size, ms, mib = before[name]
+    grown = (two_n / size) ** (3 if name in CUBIC else 2)
+    # What tiles hold grows with the batch alone, so memory is judged by what it was only where it was a matrix.
+    matrix = mib * 2**20 > 2 * size**2
+    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20
+    return ms * grown > 1.1e3 * SLOW_S or (matrix and mib * grown > 0.7 * free)
 
 
 def peak_mib(name: str, two_n: int, width: int, device: str) -> float | None:
@@ -159,20 +169,10 @@ def _resident_peak_kib() -> int:
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
 
 
-def _versions() -> str:
-    found = []
-    for package in ("torch", "lightly", "pytorch-metric-learning", "open_clip_torch", "sentence-transformers"):
-        try:
-            found.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            continue
-    return "; ".join(found)
-
-
 def main() -> None:
-    """Measure, write the rows, print the ratios."""
+    """Measure, write the rows, print the medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.csv"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--widths", type=int, nargs="+", default=WIDTHS)
@@ -185,26 +185,24 @@ def main() -> None:
     if wanted.memory_of:
         print(_peak_here(wanted.memory_of, wanted.size, wanted.width, wanted.device))
         return
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    host = f"{platform.machine()}, {torch.get_num_threads()} threads"
-    name = torch.cuda.get_device_name() if wanted.device == "cuda" else host
-    common = {"device": name, "versions": _versions(), "commit": commit}
-    rows = []
     for width in wanted.widths:
-        for two_n in wanted.sizes:
-            times = time_cell(wanted.only, two_n, width, wanted.device)
-            for loss, ms in times.items():
-                cell = {"loss": loss, "kind": competitors()[loss][0], "two_n": two_n, "width": width}
-                value = "skipped" if ms is None else round(ms, 3)
-                rows.append({"metric": "step_ms", "value": value, "unit": "ms", **cell, **common})
-                if ms is not None and not loss.startswith("floor"):
-                    peak = peak_mib(loss, two_n, width, wanted.device)
-                    rows.append({"metric": "peak_mib", "value": peak, "unit": "MiB", **cell, **common})
-            print(width, two_n, {k: v and round(v, 1) for k, v in times.items()}, flush=True)
-            with wanted.out.open("w", newline="") as file:
-                writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(rows)
+        before: dict[str, tuple[int, float, float]] = {}
+        for two_n in sorted(wanted.sizes):
+            names = [name for name in wanted.only if not too_much(name, two_n, before)]
+            times = time_cell(names, two_n, width, wanted.device)
+            rows = []
+            for name in wanted.only:
+                cell = {"loss": name, "kind": competitors()[name][0], "two_n": two_n, "width": width}
+                ms = times.get(name)
+                rows.append(
+                    {"metric": "step_ms", "value": "skipped" if ms is None else round(ms, 3), "unit": "ms", **cell}
+                )
+                peak = None if ms is None else peak_mib(name, two_n, width, wanted.device)
+                if ms is not None and peak is not None:
+                    before[name] = (two_n, ms, peak)
+                    rows.append({"metric": "peak_mib", "value": round(peak, 1), "unit": "MiB", **cell})
+            record(rows, wanted.device, wanted.out)
+            print(width, two_n, {name: round(ms, 1) for name, ms in times.items()}, flush=True)
 
 
 if __name__ == "__main__":
