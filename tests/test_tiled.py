@@ -68,7 +68,7 @@ def test_tiles_are_the_dense_loss(n: int, d: int, gate: str, dtype: torch.dtype)
     assert (tiled.tail is None) == (dense.tail is None)
     for loss in (tiled.loss, dense.loss):
         loss.backward()
-    # A product of another shape rounds similarities otherwise, which a pair at shortfall delta feels 1 / delta times, in
+    # A product of another shape rounds similarities otherwise; a pair at shortfall delta feels it 1 / delta times, in
     # any float32 implementation. Where that is more, the two must lie closer together than to the exact gradient.
     exact_z = [z.double().requires_grad_() for z in (z_a, z_b)]
     weince_loss(*exact_z, gate=GATES[gate], temperature=0.3, implementation="dense").loss.backward()
