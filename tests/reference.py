@@ -219,3 +219,46 @@ def moved_slope(slope: float, pooled: Fit | None, momentum: float = 0.9) -> floa
     if pooled is None or pooled.r2 < 0.85 or pooled.slope <= 0:
         return slope
     return momentum * slope + (1 - momentum) * min(max(pooled.slope, 0.5), 16.0)
+
+
+# ---- Any contest: each anchor has its own list of candidates, some of them positives, some negatives
+
+
+class Contest(NamedTuple):
+    """Of one anchor."""
+
+    anchor: list[float]
+    candidates: list[list[float]]
+    positives: list[int]
+    negatives: list[int]
+
+
+def contest_loss(logits: list[float], positives: list[int], negatives: list[int], smoothing: float) -> float:
+    """Cross-entropy with the target (1 - e) / |P| on positives plus e / |P + N| on all; 0 without a positive."""
+    if not positives:
+        return 0.0
+    everyone = positives + negatives
+    alone = {j: cross_entropy(logits[j], [logits[k] for k in everyone if k != j] or [-math.inf]) for j in everyone}
+    of_positives = sum(alone[j] for j in positives) / len(positives)
+    return (1 - smoothing) * of_positives + smoothing * sum(alone.values()) / len(everyone)
+
+
+def weince_of(
+    contests: list[Contest], temperature: float, gate: Any, eps: float = 1e-6, smoothing: float = 0.0
+) -> Weince:
+    s = []
+    for contest in contests:
+        (u,) = normalise([contest.anchor])
+        s.append([sum(x * y for x, y in zip(u, v, strict=True)) for v in normalise(contest.candidates)])
+    fits = []
+    for row, contest in zip(s, contests, strict=True):
+        shortfalls = [1 - row[j] for j in contest.negatives]
+        size = tail_size(len(shortfalls), gate.tail_fraction, gate.tail_min)
+        none = Fit(slope=0.0, r2=0.0, aic_gap=0.0, nearness=2.0, valid=False)
+        fits.append(fit_tail(shortfalls, size, eps) if shortfalls else none)
+    weight, slope = mix(fits, gate)
+    losses = []
+    for i, contest in enumerate(contests):
+        logits = [logit(x, weight[i], slope[i], temperature, eps) for x in s[i]]
+        losses.append(contest_loss(logits, contest.positives, contest.negatives, smoothing))
+    return Weince(losses, weight, slope, fits)

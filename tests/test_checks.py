@@ -40,7 +40,9 @@ GATE = [
     ("slope", -0.1, ValueError),
 ]
 OPTIONS = [
-    *numbers("temperature", 0, 0.0, -0.5),
+    *[row for row in numbers("temperature", 0, 0.0, -0.5) if not isinstance(row[1], torch.Tensor)],
+    ("temperature", torch.tensor(1), TypeError),
+    ("temperature", torch.ones(2), ValueError),
     *numbers("eps", 0.0, 1.0, -1e-6),
     *[("reduction", value, ValueError) for value in ("average", "Mean", "", None, 1)],
 ]
@@ -168,4 +170,4 @@ def test_check_finite_names_parameter_and_rows(loss: Callable):
     ):
         loss(z_a, z_b)
     with pytest.raises(ValueError, match=r"`z_a` .* in 1 rows: 2\.$"):
-        check_finite_rows(torch.tensor([[0.0], [1.0], [math.nan]]), GOOD)
+        check_finite_rows(z_a=torch.tensor([[0.0], [1.0], [math.nan]]), z_b=GOOD)

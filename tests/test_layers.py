@@ -13,14 +13,16 @@ ROOMS = {
     "formula": set(),
     "checks": set(),
     "candidates": set(),
-    "settings": {"candidates"},
+    "settings": {"candidates", "checks"},
+    "queue": {"candidates", "checks"},
     "tail": {"formula"},
     "gate": {"checks", "tail"},
     "tiled": {"candidates", "formula", "gate", "tail"},
     "operator": {"candidates", "gate", "tail", "tiled"},
     "loss": {"candidates", "checks", "formula", "gate", "operator", "settings", "tail", "tiled"},
+    "modules": {"checks", "gate", "loss", "queue", "settings"},
     "released": {"candidates", "checks", "formula", "settings", "tail"},
-    "__init__": {"gate", "loss", "released", "tail"},
+    "__init__": {"gate", "loss", "modules", "queue", "released", "tail"},
     "__main__": {"weince", "lab.cli"},  # the lab's door: `python -m weince`, imported by no other
 }
 
@@ -48,6 +50,27 @@ def test_imports_of_the_core_point_one_way():
         # NumPy, where torch brought it, selects ten times as fast as torch does on a CPU; without it torch does.
         allowed = {"torch", "numpy"} if name == "tail" else {"torch"}
         assert others <= sys.stdlib_module_names | allowed, name
+
+
+ADAPTERS = {
+    "lightly": "lightly",
+    "lightning": "lightning",
+    "metric_learning": "pytorch_metric_learning",
+    "open_clip": "open_clip",
+    "sentence_transformers": "sentence_transformers",
+}
+
+
+def test_adapters_import_the_core_and_one_library():
+    folder = Path(weince.__file__).parent / "adapters"
+    files = {path.stem: path for path in folder.glob("*.py") if path.stem != "__init__"}
+    assert set(files) == set(ADAPTERS)
+    for name, path in files.items():
+        found = imports(path)
+        own = {module for module in found if module.split(".")[0] == "weince"}
+        assert not any(module.startswith("weince.lab") for module in own), name
+        others = {module.split(".")[0] for module in found} - {"weince", "torch"} - set(sys.stdlib_module_names)
+        assert others - {"matplotlib"} == {ADAPTERS[name]}, name
 
 
 def test_importing_weince_loads_nothing_third_party_beyond_torch():

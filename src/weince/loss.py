@@ -1,4 +1,4 @@
-"""The losses people call: a pure function, and thin modules around it."""
+"""The loss of any contest, as a pure function and as the module that every loss holds."""
 
 from __future__ import annotations
 
@@ -8,15 +8,23 @@ import torch
 from torch import Tensor, nn
 
 from weince.candidates import Candidates
-from weince.checks import check_embeddings, check_finite_rows, check_number, check_option
+from weince.checks import check_finite_rows, check_number, check_option, check_temperature, check_weights
 from weince.formula import blended_logits, per_anchor_loss
 from weince.gate import Gate, mix
 from weince.operator import Losses, tiled_loss
-from weince.settings import two_views
+from weince.settings import explicit_negatives, two_views
 from weince.tail import TailFit, measure_tail
 from weince.tiled import Terms
 
-__all__ = ["WEINCE", "Implementation", "InfoNCELoss", "Reduction", "WEINCELoss", "WEINCEOutput", "weince_loss"]
+__all__ = [
+    "ContestLoss",
+    "Implementation",
+    "Reduction",
+    "WEINCEOutput",
+    "contest_loss",
+    "query_key_loss",
+    "weince_loss",
+]
 
 Reduction = Literal["mean", "sum", "none"]
 Implementation = Literal["auto", "dense", "tiled"]
@@ -27,21 +35,115 @@ class WEINCEOutput(NamedTuple):
 
     Attributes:
         loss: scalar, or (A,) with reduction "none"; carries gradient.
-        per_anchor: (A,), all of view a, then all of view b, in nats; carries gradient.
+        per_anchor: (A,), in the order of the setting's anchors, in nats; carries gradient.
         weight: lambda, (A,); no gradient.
         tail: the fits, or None where weight and slope are fixed numbers and no fit is made.
+        counted: bool (A,), whether the anchor has a positive. One without has loss 0 and is left out of the mean.
     """
 
     loss: Tensor
     per_anchor: Tensor
     weight: Tensor
     tail: TailFit | None
+    counted: Tensor
+
+    @property
+    def skipped(self) -> Tensor:
+        """How many anchors have no positive, scalar."""
+        return (~self.counted).sum()
+
+
+def contest_loss(
+    contest: Candidates,
+    temperature: Tensor | float = 0.1,
+    gate: Gate = Gate(),
+    reduction: Reduction = "mean",
+    eps: float = 1e-6,
+    *,
+    sample_weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    implementation: Implementation = "auto",
+) -> WEINCEOutput:
+    """WEINCE of any contest (`weince.settings` makes them): InfoNCE that measures its hardest negatives.
+
+        logit_ij = (1 - lambda_i) * s_ij / tau  +  lambda_i * (-beta_i * log(max(1 - s_ij, eps)))
+        loss_i   = mean over P(i) of  -log softmax_{j in P(i) + N(i)} (logit_i.)
+        loss     = sum_i w_i loss_i / sum_i w_i,     over the anchors that have a positive
+
+    Args:
+        contest: who competes.
+        temperature: tau, > 0: a number, or a tensor with one element that may carry gradient.
+        gate: how weight and slope are measured.
+        reduction: "mean", "sum" (of w_i loss_i) or "none" (loss_i, without weights) over the anchors.
+        eps: floor of the shortfall, in (0, 1).
+        sample_weight: w, (A,), >= 0, without gradient; 1 for all where it is None.
+        label_smoothing: share of the target that is spread over all candidates, in [0, 1), as in
+            `torch.nn.functional.cross_entropy`.
+        implementation: "dense" holds (A, M) matrices and can be differentiated twice; "tiled" forms loss and gradient
+            row tile by row tile in O(A + M) memory; "auto" takes tiles on a CPU, where they are faster at every size
+            measured, and on a GPU beyond M = 16,384 (a guess: not measured).
+
+    Returns:
+        WEINCEOutput, float64 for float64 input, otherwise float32. An anchor with fewer negatives than a fit needs has
+        weight 0 and is plain InfoNCE; without any negative a single positive has loss 0.
+
+    Raises:
+        TypeError: an option of the wrong type.
+        ValueError: out of range; the message names the parameter.
+
+    Source: arXiv:2606.00262.
+
+    >>> from weince.settings import two_towers
+    >>> contest_loss(two_towers(torch.eye(4), torch.eye(4)), temperature=1.0).per_anchor
+    tensor([0.7437, 0.7437, 0.7437, 0.7437])
+    """
+    _check_options(temperature, gate, reduction, eps, label_smoothing, implementation)
+    check_weights("sample_weight", sample_weight, contest.anchors)
+    with torch.autocast(device_type=contest.anchors.device.type, enabled=False):
+        anchors = contest.anchors
+        factor = anchors.new_ones(len(anchors)) if sample_weight is None else sample_weight.detach().to(anchors.dtype)
+        if isinstance(temperature, Tensor):
+            temperature = temperature.to(anchors.dtype).reshape(())
+        if implementation == "tiled" or (implementation == "auto" and _tiles_pay(contest)):
+            scale = 1 / temperature
+            scale = scale if isinstance(scale, Tensor) else anchors.new_full((), scale)
+            terms = Terms(scale, eps, label_smoothing)
+            found = tiled_loss(contest, gate, terms, factor, of_total=reduction != "none")
+        else:
+            found = _dense(contest, temperature, gate, eps, label_smoothing, factor)
+        total, per_anchor, counted, weight, tail = found
+        if not isinstance(weight, Tensor):
+            weight = torch.full_like(per_anchor, weight, requires_grad=False)
+        if reduction == "mean":
+            share = (factor * counted).sum()
+            total = total / torch.where(share > 0, share, 1.0)
+        return WEINCEOutput(per_anchor if reduction == "none" else total, per_anchor, weight, tail, counted)
+
+
+def _tiles_pay(contest: Candidates) -> bool:
+    return contest.anchors.device.type == "cpu" or contest.columns > 16384
+
+
+def _dense(
+    contest: Candidates, temperature: Tensor | float, gate: Gate, eps: float, smoothing: float, factor: Tensor
+) -> Losses:
+    similarity = contest.similarity()
+    positive, negative = contest.roles()
+    tail = None
+    if gate.needs_fit:
+        others = similarity.detach().masked_fill(~negative, float("-inf"))
+        counts = None if contest.by_column else negative.sum(dim=1)
+        tail = measure_tail(others, contest.negatives, counts, gate.rule, eps)
+    weight, slope = mix(tail, gate)
+    logits = blended_logits(similarity, weight, slope, temperature, eps)
+    per_anchor = per_anchor_loss(logits, positive, negative, smoothing)
+    return Losses((per_anchor * factor).sum(), per_anchor, positive.any(dim=1), weight, tail)
 
 
 def weince_loss(
     z_a: Tensor,
     z_b: Tensor,
-    temperature: float = 0.5,
+    temperature: Tensor | float = 0.5,
     gate: Gate = Gate(),
     reduction: Reduction = "mean",
     eps: float = 1e-6,
@@ -49,7 +151,7 @@ def weince_loss(
     check_finite: bool = False,
     implementation: Implementation = "auto",
 ) -> WEINCEOutput:
-    """WEINCE of two views: InfoNCE whose hardest negatives are measured by their distance to the cap.
+    """WEINCE of two views, the SimCLR setting; `contest_loss` is the same of any other.
 
         logit_ij = (1 - lambda_i) * s_ij / tau  +  lambda_i * (-beta_i * log(max(1 - s_ij, eps)))
         loss     = mean over anchors of  -log softmax_{j in C(i)} (logit_i.) [i+]
@@ -70,16 +172,11 @@ def weince_loss(
         z_a: embeddings of the first view, (N, D), N >= 2, any scale, any floating-point dtype.
         z_b: embeddings of the second view, (N, D); row i is the example of row i of z_a.
         temperature: tau, > 0. Tune it: the published 0.5 was not best in our runs (runs/LOG.md).
-        gate: how weight and slope are measured.
-        reduction: "mean", "sum" or "none" over the 2N anchors.
-        eps: floor of the shortfall, in (0, 1).
+        gate, reduction, eps, implementation: as in `contest_loss`, over the 2N anchors.
         check_finite: look for NaN and infinity first. Synchronises a GPU and breaks a compiled graph.
-        implementation: "dense" holds (2N, 2N) matrices and can be differentiated twice; "tiled" forms loss and
-            gradient row tile by row tile in O(N) memory; "auto" takes tiles on a CPU, where they are faster at every
-            size measured, and on a GPU beyond 2N = 16,384 (a guess: not measured).
 
     Returns:
-        WEINCEOutput, float64 for float64 input, otherwise float32.
+        WEINCEOutput over 2N anchors, all of view a, then all of view b.
 
     Raises:
         TypeError: not tensors, not floating point, or an option of the wrong type.
@@ -91,188 +188,98 @@ def weince_loss(
     >>> weince_loss(z_a, z_b, temperature=1.0, gate=Gate(evidence=0.0, slope=1.0)).loss
     tensor(1.1654)
     """
-    check_embeddings(z_a, z_b)
-    _check_settings(temperature, gate, reduction, eps, implementation)
+    contest = two_views(z_a, z_b)
     if check_finite:
-        check_finite_rows(z_a, z_b)
-    with torch.autocast(device_type=z_a.device.type, enabled=False):
-        contest = two_views(z_a, z_b)
-        return contest_loss(contest, temperature, gate, reduction, eps, implementation)
+        check_finite_rows(z_a=z_a, z_b=z_b)
+    return contest_loss(contest, temperature, gate, reduction, eps, implementation=implementation)
 
 
-def contest_loss(
-    contest: Candidates,
-    temperature: Tensor | float,
-    gate: Gate,
-    reduction: Reduction,
-    eps: float,
-    implementation: Implementation,
-    smoothing: float = 0.0,
-    sample_weight: Tensor | None = None,
-) -> WEINCEOutput:
-    """The loss of any contest."""
-    factor = contest.anchors.new_ones(len(contest.anchors)) if sample_weight is None else sample_weight
-    if implementation == "tiled" or (implementation == "auto" and _tiles_pay(contest)):
-        terms = Terms(_inverse(temperature, contest.anchors), eps, smoothing)
-        found = tiled_loss(contest, gate, terms, factor, of_total=reduction != "none")
-    else:
-        found = _dense(contest, temperature, gate, eps, smoothing, factor)
-    total, per_anchor, counted, weight, tail = found
-    if not isinstance(weight, Tensor):
-        weight = torch.full_like(per_anchor, weight, requires_grad=False)
-    if reduction == "mean":
-        share = (factor * counted).sum()
-        total = total / torch.where(share > 0, share, 1.0)
-    return WEINCEOutput(per_anchor if reduction == "none" else total, per_anchor, weight, tail)
+def query_key_loss(
+    query: Tensor,
+    positive_key: Tensor,
+    negative_keys: Tensor | None = None,
+    temperature: Tensor | float = 0.1,
+    gate: Gate = Gate(),
+    reduction: Reduction = "mean",
+    *,
+    implementation: Implementation = "auto",
+) -> Tensor:
+    """For your own loop: queries, their positive keys and negative keys -> loss.
+
+    Args:
+        query: embeddings, (N, D).
+        positive_key: (N, D).
+        negative_keys: (M, D), the same for all queries; (N, H, D), each query's own; or None: the other rows' positive
+            keys.
+        temperature, gate, reduction, implementation: as in `contest_loss`.
+
+    Returns:
+        Scalar, or (N,) with reduction "none".
+
+    >>> query_key_loss(torch.randn(4, 8), torch.randn(4, 8), torch.randn(16, 8)).ndim
+    0
+    """
+    contest = explicit_negatives(query, positive_key, negative_keys, in_batch=negative_keys is None)
+    return contest_loss(contest, temperature, gate, reduction, implementation=implementation).loss
 
 
-def _tiles_pay(contest: Candidates) -> bool:
-    return contest.anchors.device.type == "cpu" or contest.anchors.shape[0] > 16384
-
-
-def _inverse(temperature: Tensor | float, like: Tensor) -> Tensor:
-    if isinstance(temperature, Tensor):
-        return temperature.to(like.dtype).reciprocal()
-    return like.new_full((), 1 / temperature)
-
-
-def _dense(
-    contest: Candidates, temperature: Tensor | float, gate: Gate, eps: float, smoothing: float, factor: Tensor
-) -> Losses:
-    similarity = contest.similarity()
-    positive, negative = contest.roles()
-    tail = None
-    if gate.needs_fit:
-        others = similarity.detach().masked_fill(~negative, float("-inf"))
-        counts = None if contest.by_column else negative.sum(dim=1)
-        tail = measure_tail(others, contest.negatives, counts, gate.rule, eps)
-    weight, slope = mix(tail, gate)
-    logits = blended_logits(similarity, weight, slope, temperature, eps)
-    per_anchor = per_anchor_loss(logits, positive, negative, smoothing)
-    return Losses((per_anchor * factor).sum(), per_anchor, positive.any(dim=1), weight, tail)
-
-
-def _check_settings(
-    temperature: float, gate: Gate, reduction: Reduction, eps: float, implementation: Implementation
+def _check_options(
+    temperature: object,
+    gate: object,
+    reduction: object,
+    eps: object,
+    label_smoothing: object,
+    implementation: object,
 ) -> None:
-    check_number("temperature", temperature, "finite and > 0", lambda v: v > 0)
+    check_temperature(temperature)
     check_number("eps", eps, "in (0, 1)", lambda v: 0 < v < 1)
+    check_number("label_smoothing", label_smoothing, "in [0, 1)", lambda v: 0 <= v < 1)
     check_option("reduction", reduction, ("mean", "sum", "none"))
     check_option("implementation", implementation, ("auto", "dense", "tiled"))
     if not isinstance(gate, Gate):
         raise TypeError(f"Parameter `gate` should be a Gate. Found {type(gate).__name__}.")
 
 
-class WEINCE(nn.Module):
-    """`weince_loss` as a module that returns the whole WEINCEOutput.
-
-    The losses below hold one as `.inner`: a forward hook on it reads weights and fits as they are computed.
+class ContestLoss(nn.Module):
+    """`contest_loss` as a module. Every loss holds one as `.inner`: a forward hook on it sees contest and output.
 
     Args:
-        temperature, gate, reduction, eps, check_finite, implementation: as in `weince_loss`.
+        temperature, gate, reduction, eps, label_smoothing, implementation: as in `contest_loss`.
     """
 
     def __init__(
         self,
-        temperature: float = 0.5,
+        temperature: Tensor | float = 0.1,
         gate: Gate = Gate(),
         reduction: Reduction = "mean",
         *,
         eps: float = 1e-6,
-        check_finite: bool = False,
+        label_smoothing: float = 0.0,
         implementation: Implementation = "auto",
     ) -> None:
         super().__init__()
-        _check_settings(temperature, gate, reduction, eps, implementation)
+        _check_options(temperature, gate, reduction, eps, label_smoothing, implementation)
         self.temperature = temperature
         self.gate = gate
         self.reduction: Reduction = reduction
         self.eps = eps
-        self.check_finite = check_finite
+        self.label_smoothing = label_smoothing
         self.implementation: Implementation = implementation
 
-    def forward(self, z_a: Tensor, z_b: Tensor) -> WEINCEOutput:
-        return weince_loss(
-            z_a,
-            z_b,
-            self.temperature,
+    def forward(
+        self, contest: Candidates, temperature: Tensor | None = None, sample_weight: Tensor | None = None
+    ) -> WEINCEOutput:
+        """The output of a contest; a temperature given here takes the place of the module's own."""
+        return contest_loss(
+            contest,
+            self.temperature if temperature is None else temperature,
             self.gate,
             self.reduction,
             self.eps,
-            check_finite=self.check_finite,
+            sample_weight=sample_weight,
+            label_smoothing=self.label_smoothing,
             implementation=self.implementation,
         )
 
     def extra_repr(self) -> str:
         return f"temperature={self.temperature}, gate={self.gate}, reduction={self.reduction!r}"
-
-
-class WEINCELoss(nn.Module):
-    """WEINCE of two views: `criterion(z_a, z_b)` -> scalar. See `weince_loss` for the equation and the errors.
-
-    Args:
-        temperature: tau, > 0.
-        gate: how weight and slope are measured on the batch.
-        reduction: "mean", "sum" or "none".
-        eps: floor of the shortfall, in (0, 1).
-        check_finite: refuse NaN and infinity by name; synchronises a GPU.
-        implementation: "auto", "dense" or "tiled".
-
-    Attributes:
-        inner: the WEINCE module that computes the whole output; hook it to read the statistics.
-
-    >>> criterion = WEINCELoss(temperature=0.2)
-    >>> seen = []
-    >>> handle = criterion.inner.register_forward_hook(lambda module, args, output: seen.append(output))
-    >>> loss = criterion(torch.randn(16, 8), torch.randn(16, 8))
-    >>> loss.ndim, seen[0].weight.shape
-    (0, torch.Size([32]))
-    """
-
-    def __init__(
-        self,
-        temperature: float = 0.5,
-        gate: Gate = Gate(),
-        reduction: Reduction = "mean",
-        *,
-        eps: float = 1e-6,
-        check_finite: bool = False,
-        implementation: Implementation = "auto",
-    ) -> None:
-        super().__init__()
-        self.inner = WEINCE(
-            temperature, gate, reduction, eps=eps, check_finite=check_finite, implementation=implementation
-        )
-
-    def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
-        """Loss of embeddings z_a and z_b, (N, D) each."""
-        return self.inner(z_a, z_b).loss
-
-
-class InfoNCELoss(WEINCELoss):
-    """InfoNCE of two views (NT-Xent): WEINCE with weight 0, by the same code.
-
-        loss = mean over anchors of  -log softmax_{j in C(i)} (s_i. / tau) [i+]
-
-    Args:
-        temperature: tau, > 0.
-        reduction: "mean", "sum" or "none".
-        check_finite: refuse NaN and infinity by name; synchronises a GPU.
-        implementation: "auto", "dense" or "tiled".
-
-    Source: arXiv:1807.03748 (InfoNCE), arXiv:2002.05709 (two views).
-
-    >>> InfoNCELoss(temperature=1.0)(torch.eye(4), torch.eye(4))
-    tensor(1.1654)
-    """
-
-    def __init__(
-        self,
-        temperature: float = 0.5,
-        reduction: Reduction = "mean",
-        *,
-        check_finite: bool = False,
-        implementation: Implementation = "auto",
-    ) -> None:
-        fixed = Gate(evidence=0.0, slope=1.0)
-        super().__init__(temperature, fixed, reduction, check_finite=check_finite, implementation=implementation)

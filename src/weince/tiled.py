@@ -210,7 +210,7 @@ def _outcome(tile: Tile, logits: Tensor, smoothing: float) -> _Outcome:
     """Losses, as `per_anchor_loss` has them. Leaves exp(logit - top) in `logits`, 0 but for negatives."""
     lowest = torch.finfo(logits.dtype).min
     of_positives = tile.positives(logits, lowest)
-    positives = tile.positive_count()
+    positives = tile.positive_count().to(logits.dtype)  # integers divide in float32
     if of_positives.shape[1] == 1:
         won = mean = of_positives
         shares = torch.ones_like(won)

@@ -21,13 +21,14 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from weince import ContestLoss, InfoNCELoss, WEINCELoss, WEINCEOutput, contest_loss
+from weince.candidates import Candidates
 from weince.gate import Gate, nearness_reference
 from weince.lab.data import Images
 from weince.lab.encoders import make_encoder, make_projection
 from weince.lab.files import write_bytes, write_csv
 from weince.lab.recipe import Loss, Recipe, RecipeError, Run
 from weince.lab.views import as_float, make_views
-from weince.loss import WEINCE, InfoNCELoss, WEINCELoss, WEINCEOutput, weince_loss
 from weince.released import ReleasedTopMLoss
 
 __all__ = ["Encoded", "Trained", "build", "device_of", "make_criterion", "train", "two_views_of"]
@@ -104,7 +105,7 @@ class _Contrastive(LightningModule):
         self.measuring_s = 0.0
         self.steps_per_epoch = len(images.labels) // recipe.batch_size
         for module in self.criterion.modules():
-            if isinstance(module, WEINCE):
+            if isinstance(module, ContestLoss):
                 module.register_forward_hook(self._log_tail)
 
     def train_dataloader(self) -> DataLoader[Tensor]:
@@ -121,12 +122,12 @@ class _Contrastive(LightningModule):
         return loss
 
     @torch.no_grad()
-    def _log_tail(self, module: WEINCE, args: tuple[Tensor, Tensor], output: WEINCEOutput) -> None:
+    def _log_tail(self, module: ContestLoss, args: tuple[Candidates], output: WEINCEOutput) -> None:
         gate = self.recipe.gate if self.recipe.gate.needs_fit else Gate()
         started = time.perf_counter()
         # InfoNCE fits no tail: it is measured on the same embeddings, so that both can be drawn side by side, and the
         # time it takes is not InfoNCE's.
-        tail = output.tail if output.tail is not None else weince_loss(*args, gate=gate).tail
+        tail = output.tail if output.tail is not None else contest_loss(args[0], gate=gate).tail
         self.measuring_s += time.perf_counter() - started
         assert tail is not None
         self._log("weight", output.weight.mean())

@@ -1,0 +1,78 @@
+"""open_clip: `from weince.adapters.open_clip import WEINCELoss` in place of `from open_clip import ClipLoss`."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from weince.adapters import needs
+from weince.gate import Gate
+from weince.loss import ContestLoss
+from weince.settings import two_towers
+
+with needs("open_clip_torch", tested="3.3"):
+    from open_clip.loss import ClipLoss, gather_features
+
+__all__ = ["WEINCELoss"]
+
+
+class WEINCELoss(ClipLoss):
+    """WEINCE with the signature of open_clip's `ClipLoss`: image to text and text to image, mean of both.
+
+    `inner` runs twice a step, image to text first, each direction with its own tail. `logit_scale` gets its gradient;
+    `logit_bias` moves all logits of an anchor alike, so no loss of this kind depends on it.
+
+    Statistics go through a hook on `inner`, never into the returned dict: open_clip sums what it finds there.
+
+    Args:
+        local_loss: refused with several processes: each would weigh its anchors by its own part of the batch.
+        gather_with_grad, cache_labels, rank, world_size, use_horovod: as in `ClipLoss`.
+        gate: how weight and slope are measured; `weince.INFONCE` is open_clip's own loss.
+
+    >>> import torch
+    >>> WEINCELoss()(torch.eye(4), torch.eye(4), torch.tensor(10.0), output_dict=True).keys()
+    dict_keys(['contrastive_loss'])
+    """
+
+    def __init__(
+        self,
+        local_loss: bool = False,
+        gather_with_grad: bool = False,
+        cache_labels: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+        use_horovod: bool = False,
+        gate: Gate = Gate(),
+    ) -> None:
+        super().__init__(local_loss, gather_with_grad, cache_labels, rank, world_size, use_horovod)
+        if local_loss and world_size > 1:
+            raise NotImplementedError(
+                "Parameter `local_loss` should be False: statistics are those of the whole batch. "
+                f"Found True with `world_size` {world_size}."
+            )
+        self.inner = ContestLoss(gate=gate)
+
+    def forward(
+        self,
+        image_features: Tensor,
+        text_features: Tensor,
+        logit_scale: Tensor,
+        logit_bias: Tensor | None = None,
+        output_dict: bool = False,
+    ) -> Tensor | dict[str, Tensor]:
+        """Loss of image and text features, (N, D) each, at temperature 1 / logit_scale."""
+        if self.world_size > 1:
+            image_features, text_features = gather_features(
+                image_features,
+                text_features,
+                local_loss=False,
+                gather_with_grad=self.gather_with_grad,
+                rank=self.rank,
+                world_size=self.world_size,
+                use_horovod=self.use_horovod,
+            )
+        there, back = two_towers(image_features, text_features), two_towers(text_features, image_features)
+        temperature = 1 / logit_scale
+        loss = (self.inner(there, temperature).loss + self.inner(back, temperature).loss) / 2
+        if logit_bias is not None:
+            loss = loss + 0 * logit_bias.sum()  # keeps it in the graph, where DistributedDataParallel looks for it
+        return {"contrastive_loss": loss} if output_dict else loss

@@ -1,0 +1,85 @@
+"""The adapter against pytorch-metric-learning itself."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from pytorch_metric_learning import losses
+from pytorch_metric_learning.distances import LpDistance
+from pytorch_metric_learning.miners import MultiSimilarityMiner, TripletMarginMiner
+from pytorch_metric_learning.reducers import AvgNonZeroReducer, MeanReducer
+from torch import Tensor
+
+from batches import clusters
+from contests import LABELS
+from weince import INFONCE, contest_loss
+from weince.adapters.metric_learning import CrossBatchMemory, SelfSupervisedLoss, WEINCELoss
+from weince.settings import labelled
+
+
+def gradients(criterion: torch.nn.Module, z: Tensor, *rest: object) -> tuple[Tensor, Tensor]:
+    z = z.clone().requires_grad_()
+    loss = criterion(z, *rest)
+    return loss.detach(), torch.autograd.grad(loss, z)[0]
+
+
+def same(found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> None:
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-5, atol=2e-6)
+
+
+Z, OTHERS = clusters(14, 6, dtype=torch.float32)
+
+
+def test_weight_zero_is_the_supervised_contrastive_loss():
+    # It averages over anchors with a loss above zero: those with a positive, here.
+    theirs = losses.SupConLoss(0.2, reducer=AvgNonZeroReducer())
+    same(gradients(WEINCELoss(0.2, INFONCE), Z, LABELS), gradients(theirs, Z, LABELS))
+    against = (None, OTHERS, LABELS.flip(0))
+    same(gradients(WEINCELoss(0.2, INFONCE), Z, LABELS, *against), gradients(theirs, Z, LABELS, *against))
+
+
+@pytest.mark.parametrize("miner", [MultiSimilarityMiner(0.3), TripletMarginMiner(0.3)])
+def test_a_miners_pairs_are_the_contest(miner: torch.nn.Module):
+    pairs = miner(Z, LABELS)
+    theirs = losses.SupConLoss(0.2, reducer=AvgNonZeroReducer())
+    same(gradients(WEINCELoss(0.2, INFONCE), Z, LABELS, pairs), gradients(theirs, Z, LABELS, pairs))
+
+
+def test_weight_zero_with_one_positive_is_ntxent_through_both_wrappers():
+    ours = SelfSupervisedLoss(WEINCELoss(0.2, INFONCE))
+    theirs = losses.SelfSupervisedLoss(losses.NTXentLoss(0.2))
+    same(gradients(ours, Z, OTHERS), gradients(theirs, Z, OTHERS))
+
+
+def test_a_memory_of_earlier_batches():
+    """Memory of 20 rows, batches of 14: full in the middle of the second."""
+    ours = CrossBatchMemory(WEINCELoss(0.2, INFONCE), 6, memory_size=20)
+    theirs = losses.CrossBatchMemory(losses.SupConLoss(0.2, reducer=AvgNonZeroReducer()), 6, memory_size=20)
+    for seed in range(4):
+        z = clusters(14, 6, seed=seed, dtype=torch.float32)[0]
+        same(gradients(ours, z, LABELS), gradients(theirs, z, LABELS))
+    with pytest.raises(Exception, match="not supported"):
+        losses.CrossBatchMemory(WEINCELoss(), 6)  # the original knows losses by name
+
+
+def test_reducers_get_the_losses_of_anchors_with_a_positive_and_statistics_are_the_cores():
+    criterion, seen = WEINCELoss(0.2, reducer=MeanReducer()), []
+    criterion.inner.register_forward_hook(lambda module, arguments, output: seen.append(output))
+    loss = criterion(Z, LABELS)
+    expected = contest_loss(labelled(Z, LABELS), 0.2)
+    torch.testing.assert_close(loss, expected.loss, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(seen[0].weight, expected.weight, rtol=1e-6, atol=1e-6)
+
+
+def test_no_positive_at_all_is_a_zero_loss_with_a_graph():
+    z = Z.clone().requires_grad_()
+    loss = WEINCELoss()(z, torch.arange(14))
+    loss.backward()
+    assert loss.item() == 0.0
+    assert not z.grad.any()
+
+
+def test_other_distances_are_refused():
+    with pytest.raises(ValueError, match=r"^Parameter `distance` should be CosineSimilarity.*Found LpDistance\.$"):
+        WEINCELoss(distance=LpDistance())

@@ -1,0 +1,64 @@
+"""The adapter against open_clip itself."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from open_clip import ClipLoss
+from torch import Tensor
+
+from batches import clusters
+from weince import INFONCE, contest_loss
+from weince.adapters.open_clip import WEINCELoss
+from weince.candidates import unit_rows
+from weince.settings import two_towers
+
+
+def features(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
+    image, text = (z.requires_grad_() for z in clusters(21, 6, dtype=dtype))
+    return image, text, torch.tensor(14.0, dtype=dtype, requires_grad=True)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_weight_zero_is_clip_with_the_gradient_of_its_scale(bias: bool):
+    found = []
+    for criterion in (WEINCELoss(gate=INFONCE), ClipLoss()):
+        inputs = features()
+        extra = torch.tensor(-3.0, dtype=torch.float64, requires_grad=True) if bias else None
+        image, text, scale = inputs
+        # Features arrive normalised, as the model leaves them.
+        loss = criterion(unit_rows(image), unit_rows(text), scale, extra, output_dict=True)["contrastive_loss"]
+        leaves = (*inputs, extra) if extra is not None else inputs
+        found.append((loss.detach(), *torch.autograd.grad(loss, leaves)))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_each_direction_has_the_cores_statistics():
+    criterion, seen = WEINCELoss(), []
+    criterion.inner.register_forward_hook(lambda module, arguments, output: seen.append(output))
+    image, text, scale = features()
+    loss = criterion(image, text, scale)
+    expected = [contest_loss(two_towers(*pair), 1 / scale) for pair in ((image, text), (text, image))]
+    for output, direction in zip(seen, expected, strict=True):
+        torch.testing.assert_close(output.weight, direction.weight, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(loss, (expected[0].loss + expected[1].loss) / 2)
+    assert not torch.equal(seen[0].weight, seen[1].weight)
+
+
+def test_it_compiles_without_a_graph_break():
+    torch.compiler.reset()
+    criterion = WEINCELoss()
+    compiled = torch.compile(criterion, fullgraph=True, backend="aot_eager")
+    found = []
+    for step in (criterion, compiled):
+        inputs = features(torch.float32)
+        loss = step(*inputs)
+        found.append((loss.detach(), *torch.autograd.grad(loss, inputs)))
+    for eager, graph in zip(*found, strict=True):
+        torch.testing.assert_close(graph, eager, rtol=2e-5, atol=2e-6)
+
+
+def test_a_local_loss_of_several_processes_is_refused():
+    with pytest.raises(NotImplementedError, match="Parameter `local_loss`"):
+        WEINCELoss(local_loss=True, world_size=2)
