@@ -175,9 +175,10 @@ def unit_rows(z: Tensor) -> Tensor:
     Returns:
         (N, D), float32 or float64. NaN in a row with NaN or infinity.
 
-    >>> unit_rows(torch.tensor([[3e30, 4e30], [0.0, 0.0]]))
-    tensor([[0.6000, 0.8000],
-            [0.0000, 0.0000]])
+    Examples:
+        >>> unit_rows(torch.tensor([[3e30, 4e30], [0.0, 0.0]]))
+        tensor([[0.6000, 0.8000],
+                [0.0000, 0.0000]])
     """
     z = z.to(torch.promote_types(z.dtype, torch.float32))
     limits = torch.finfo(z.dtype)

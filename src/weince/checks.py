@@ -29,9 +29,10 @@ def check_number(name: str, value: object, expected: str, holds: Callable[[float
         TypeError: not a number.
         ValueError: not finite, or `holds` is false.
 
-    >>> check_number("temperature", -1.0, "finite and > 0", lambda v: v > 0)
-    Traceback (most recent call last):
-    ValueError: Parameter `temperature` should be finite and > 0. Found -1.0.
+    Examples:
+        >>> check_number("temperature", -1.0, "finite and > 0", lambda v: v > 0)
+        Traceback (most recent call last):
+        ValueError: Parameter `temperature` should be finite and > 0. Found -1.0.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"Parameter `{name}` should be {expected}. Found {value!r} of type {type(value).__name__}.")

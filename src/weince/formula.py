@@ -29,8 +29,9 @@ def shortfall(similarity: Tensor, eps: float) -> Tensor:
 
     Source: arXiv:2606.00262, section 3.
 
-    >>> shortfall(torch.tensor([0.0, 0.75, 1.0]), eps=1e-6)
-    tensor([1.0000e+00, 2.5000e-01, 1.0000e-06])
+    Examples:
+        >>> shortfall(torch.tensor([0.0, 0.75, 1.0]), eps=1e-6)
+        tensor([1.0000e+00, 2.5000e-01, 1.0000e-06])
     """
     return (1 - similarity).clamp_min(eps)
 
@@ -60,11 +61,12 @@ def blended_logits(
 
     Source: arXiv:2606.00262, equation of the blended link.
 
-    >>> s = torch.tensor([[0.5, 0.75]])
-    >>> blended_logits(s, weight=0.0, slope=4.0, temperature=0.5, eps=1e-6)
-    tensor([[1.0000, 1.5000]])
-    >>> blended_logits(s, weight=1.0, slope=4.0, temperature=0.5, eps=1e-6)
-    tensor([[2.7726, 5.5452]])
+    Examples:
+        >>> s = torch.tensor([[0.5, 0.75]])
+        >>> blended_logits(s, weight=0.0, slope=4.0, temperature=0.5, eps=1e-6)
+        tensor([[1.0000, 1.5000]])
+        >>> blended_logits(s, weight=1.0, slope=4.0, temperature=0.5, eps=1e-6)
+        tensor([[2.7726, 5.5452]])
     """
     softmax_coordinate = similarity / temperature
     if isinstance(weight, float) and weight == 0.0:
@@ -111,9 +113,10 @@ def logit_slope_(
     Returns:
         (A, M), or a scalar where it is the same for all.
 
-    >>> shortfalls = torch.tensor([[0.5, 1e-6]])
-    >>> logit_slope_(shortfalls, weight=0.5, slope=2.0, scale=torch.tensor(2.0), eps=1e-6)
-    tensor([[3., 1.]])
+    Examples:
+        >>> shortfalls = torch.tensor([[0.5, 1e-6]])
+        >>> logit_slope_(shortfalls, weight=0.5, slope=2.0, scale=torch.tensor(2.0), eps=1e-6)
+        tensor([[3., 1.]])
     """
     if isinstance(weight, float) and weight == 0.0:
         return scale
@@ -142,9 +145,10 @@ def per_anchor_loss(logits: Tensor, positive: Tensor, negative: Tensor, smoothin
     Returns:
         Loss of each anchor (A,), in nats.
 
-    >>> logits = torch.tensor([[9.0, 1.0, 1.0]])  # the first column is the anchor itself
-    >>> per_anchor_loss(logits, torch.tensor([[False, True, False]]), torch.tensor([[False, False, True]]))
-    tensor([0.6931])
+    Examples:
+        >>> logits = torch.tensor([[9.0, 1.0, 1.0]])  # the first column is the anchor itself
+        >>> per_anchor_loss(logits, torch.tensor([[False, True, False]]), torch.tensor([[False, False, True]]))
+        tensor([0.6931])
     """
     # Not -inf: the log of an empty sum would have no gradient.
     nowhere = torch.finfo(logits.dtype).min

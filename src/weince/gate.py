@@ -41,11 +41,12 @@ class Gate:
 
     Source: arXiv:2606.00262, gate; "unit" from the authors' released code.
 
-    >>> Gate(kappa_rho=5.0).margin
-    2.0
-    >>> Gate(quantile=0.0)
-    Traceback (most recent call last):
-    ValueError: Parameter `quantile` should be in (0, 1]. Found 0.0.
+    Examples:
+        >>> Gate(kappa_rho=5.0).margin
+        2.0
+        >>> Gate(quantile=0.0)
+        Traceback (most recent call last):
+        ValueError: Parameter `quantile` should be in (0, 1]. Found 0.0.
     """
 
     kappa_rho: float = 10.0
@@ -112,8 +113,9 @@ def nearness_reference(nearness: Tensor, quantile: float) -> Tensor:
     Returns:
         Scalar tensor.
 
-    >>> nearness_reference(torch.tensor([0.4, 0.1, 0.3, 0.2]), quantile=0.5)
-    tensor(0.3000)
+    Examples:
+        >>> nearness_reference(torch.tensor([0.4, 0.1, 0.3, 0.2]), quantile=0.5)
+        tensor(0.3000)
     """
     return torch.sort(nearness).values[round(quantile * (nearness.shape[0] - 1))]
 

@@ -93,9 +93,10 @@ def contest_loss(
 
     Source: arXiv:2606.00262.
 
-    >>> from weince.settings import two_towers
-    >>> contest_loss(two_towers(torch.eye(4), torch.eye(4)), temperature=1.0).per_anchor
-    tensor([0.7437, 0.7437, 0.7437, 0.7437])
+    Examples:
+        >>> from weince.settings import two_towers
+        >>> contest_loss(two_towers(torch.eye(4), torch.eye(4)), temperature=1.0).per_anchor
+        tensor([0.7437, 0.7437, 0.7437, 0.7437])
     """
     _check_options(temperature, gate, reduction, eps, label_smoothing, implementation)
     check_weights("sample_weight", sample_weight, contest.anchors)
@@ -184,9 +185,10 @@ def weince_loss(
 
     Source: arXiv:2606.00262.
 
-    >>> z_a, z_b = torch.eye(4), torch.eye(4)
-    >>> weince_loss(z_a, z_b, temperature=1.0, gate=Gate(evidence=0.0, slope=1.0)).loss
-    tensor(1.1654)
+    Examples:
+        >>> z_a, z_b = torch.eye(4), torch.eye(4)
+        >>> weince_loss(z_a, z_b, temperature=1.0, gate=Gate(evidence=0.0, slope=1.0)).loss
+        tensor(1.1654)
     """
     contest = two_views(z_a, z_b)
     if check_finite:
@@ -216,8 +218,9 @@ def query_key_loss(
     Returns:
         Scalar, or (N,) with reduction "none".
 
-    >>> query_key_loss(torch.randn(4, 8), torch.randn(4, 8), torch.randn(16, 8)).ndim
-    0
+    Examples:
+        >>> query_key_loss(torch.randn(4, 8), torch.randn(4, 8), torch.randn(16, 8)).ndim
+        0
     """
     contest = explicit_negatives(query, positive_key, negative_keys, in_batch=negative_keys is None)
     return contest_loss(contest, temperature, gate, reduction, implementation=implementation).loss

@@ -131,12 +131,13 @@ class WEINCELoss(_TwoViews):
     Attributes:
         inner: the ContestLoss that computes the whole output; hook it to read the statistics.
 
-    >>> criterion = WEINCELoss(temperature=0.2)
-    >>> seen = []
-    >>> handle = criterion.inner.register_forward_hook(lambda module, args, output: seen.append(output))
-    >>> loss = criterion(torch.randn(16, 8), torch.randn(16, 8))
-    >>> loss.ndim, seen[0].weight.shape
-    (0, torch.Size([32]))
+    Examples:
+        >>> criterion = WEINCELoss(temperature=0.2)
+        >>> seen = []
+        >>> handle = criterion.inner.register_forward_hook(lambda module, args, output: seen.append(output))
+        >>> loss = criterion(torch.randn(16, 8), torch.randn(16, 8))
+        >>> loss.ndim, seen[0].weight.shape
+        (0, torch.Size([32]))
     """
 
     def forward(
@@ -160,8 +161,9 @@ class InfoNCELoss(_TwoViews):
 
     Source: arXiv:1807.03748 (InfoNCE), arXiv:2002.05709 (two views).
 
-    >>> InfoNCELoss(temperature=1.0)(torch.eye(4), torch.eye(4))
-    tensor(1.1654)
+    Examples:
+        >>> InfoNCELoss(temperature=1.0)(torch.eye(4), torch.eye(4))
+        tensor(1.1654)
     """
 
     def __init__(
@@ -201,8 +203,9 @@ class TwoTowerLoss(_Setting):
 
     Source: arXiv:2103.00020 (CLIP), figure 3.
 
-    >>> TwoTowerLoss(temperature=1.0, gate=INFONCE)(torch.eye(4), torch.eye(4))
-    tensor(0.7437)
+    Examples:
+        >>> TwoTowerLoss(temperature=1.0, gate=INFONCE)(torch.eye(4), torch.eye(4))
+        tensor(0.7437)
     """
 
     def forward(
@@ -234,9 +237,10 @@ class QueueLoss(_Setting):
 
     Source: arXiv:1911.05722 (MoCo), algorithm 1.
 
-    >>> criterion = QueueLoss(size=64, width=8)
-    >>> criterion(torch.randn(4, 8), torch.randn(4, 8)).ndim, int(criterion.queue.seen)
-    (0, 4)
+    Examples:
+        >>> criterion = QueueLoss(size=64, width=8)
+        >>> criterion(torch.randn(4, 8), torch.randn(4, 8)).ndim, int(criterion.queue.seen)
+        (0, 4)
     """
 
     def __init__(
@@ -285,8 +289,9 @@ class SupervisedLoss(_Setting):
 
     Source: arXiv:2004.11362 (SupCon), equation 2.
 
-    >>> SupervisedLoss()(torch.randn(6, 4), torch.tensor([0, 0, 1, 1, 2, 3])).ndim
-    0
+    Examples:
+        >>> SupervisedLoss()(torch.randn(6, 4), torch.tensor([0, 0, 1, 1, 2, 3])).ndim
+        0
     """
 
     def forward(
@@ -312,8 +317,9 @@ class RetrievalLoss(_Setting):
 
     Source: arXiv:1705.00652 (in-batch negatives).
 
-    >>> RetrievalLoss()(torch.randn(6, 4), torch.randn(6, 4), torch.randn(6, 2, 4)).ndim
-    0
+    Examples:
+        >>> RetrievalLoss()(torch.randn(6, 4), torch.randn(6, 4), torch.randn(6, 2, 4)).ndim
+        0
     """
 
     def __init__(

@@ -27,13 +27,14 @@ class EmbeddingQueue(nn.Module):
 
     Source: arXiv:1911.05722 (MoCo), algorithm 1.
 
-    >>> queue = EmbeddingQueue(size=3, width=2)
-    >>> for _ in range(2):
-    ...     queue.append(torch.eye(2))
-    >>> queue.rows
-    tensor([[0., 1.],
-            [0., 1.],
-            [1., 0.]])
+    Examples:
+        >>> queue = EmbeddingQueue(size=3, width=2)
+        >>> for _ in range(2):
+        ...     queue.append(torch.eye(2))
+        >>> queue.rows
+        tensor([[0., 1.],
+                [0., 1.],
+                [1., 0.]])
     """
 
     rows: Tensor

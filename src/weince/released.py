@@ -98,10 +98,11 @@ class ReleasedTopMLoss(nn.Module):
 
     Source: released reproduction of arXiv:2606.00262 (hsme98/weince @ 49485f3), as specified, not as coded.
 
-    >>> extra = ReleasedTopMLoss()
-    >>> loss = extra(torch.randn(16, 8), torch.randn(16, 8))
-    >>> loss.ndim, list(extra.state_dict())
-    (0, ['slope'])
+    Examples:
+        >>> extra = ReleasedTopMLoss()
+        >>> loss = extra(torch.randn(16, 8), torch.randn(16, 8))
+        >>> loss.ndim, list(extra.state_dict())
+        (0, ['slope'])
     """
 
     slope: Tensor

@@ -71,8 +71,9 @@ def tail_size(negatives: int, fraction: float, minimum: int) -> int:
         fraction: share of them, in (0, 1].
         minimum: at least this many, where there are so many.
 
-    >>> tail_size(510, fraction=0.10, minimum=32), tail_size(20, fraction=0.10, minimum=32)
-    (51, 20)
+    Examples:
+        >>> tail_size(510, fraction=0.10, minimum=32), tail_size(20, fraction=0.10, minimum=32)
+        (51, 20)
     """
     # Pairs: the compilers of older versions take max of two symbols, not of three.
     return min(negatives, max(max(minimum, 10), round(fraction * negatives)))
@@ -115,8 +116,9 @@ def largest(similarity: Tensor, size: int, ordered: bool = True) -> Tensor:
     Returns:
         (A, K).
 
-    >>> largest(torch.tensor([[0.1, 0.9, 0.5]]), 2)
-    tensor([[0.9000, 0.5000]])
+    Examples:
+        >>> largest(torch.tensor([[0.1, 0.9, 0.5]]), 2)
+        tensor([[0.9000, 0.5000]])
     """
     on_host = similarity.device.type == "cpu" and _HAS_NUMPY and not torch.compiler.is_compiling()
     if not on_host or not 0 < size < similarity.shape[1]:
@@ -174,13 +176,14 @@ def fit_tail(
     Source: arXiv:2606.00262, tail fit and AIC gate; maximum likelihood: Hill 1975, doi:10.1214/aos/1176343247, in its
     unbiased form.
 
-    >>> u = torch.arange(1, 101, dtype=torch.float64) / 101
-    >>> tail = (1 - u ** (1 / 3)).unsqueeze(0)  # F = delta ** 3
-    >>> fit = fit_tail(tail, eps=1e-6)
-    >>> round(float(fit.slope), 6), bool(fit.valid)
-    (3.0, True)
-    >>> round(float(fit_tail(tail, eps=1e-6, estimator="maximum_likelihood").slope), 1)
-    3.0
+    Examples:
+        >>> u = torch.arange(1, 101, dtype=torch.float64) / 101
+        >>> tail = (1 - u ** (1 / 3)).unsqueeze(0)  # F = delta ** 3
+        >>> fit = fit_tail(tail, eps=1e-6)
+        >>> round(float(fit.slope), 6), bool(fit.valid)
+        (3.0, True)
+        >>> round(float(fit_tail(tail, eps=1e-6, estimator="maximum_likelihood").slope), 1)
+        3.0
     """
     delta = shortfall(hardest, eps)
     # A copy: a view would keep the shortfalls of every tile alive, (A, K) in all.

@@ -32,9 +32,10 @@ class WEINCELoss(nn.Module):
             are several processes.
         gate: how weight and slope are measured; `weince.INFONCE` is lightly's own loss.
 
-    >>> import torch
-    >>> WEINCELoss(memory_bank_size=(64, 8))(torch.randn(4, 8), torch.randn(4, 8)).ndim
-    0
+    Examples:
+        >>> import torch
+        >>> WEINCELoss(memory_bank_size=(64, 8))(torch.randn(4, 8), torch.randn(4, 8)).ndim
+        0
     """
 
     def __init__(

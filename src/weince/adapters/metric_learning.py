@@ -33,8 +33,9 @@ class WEINCELoss(losses.BaseMetricLossFunction):
         gate: how weight and slope are measured; `weince.INFONCE` is `SupConLoss` with a `MeanReducer`.
         kwargs: `reducer`, `embedding_regularizer`, ... of `BaseMetricLossFunction`; `distance` is cosine similarity.
 
-    >>> WEINCELoss()(torch.randn(6, 4), torch.tensor([0, 0, 1, 1, 2, 2])).ndim
-    0
+    Examples:
+        >>> WEINCELoss()(torch.randn(6, 4), torch.tensor([0, 0, 1, 1, 2, 2])).ndim
+        0
     """
 
     def __init__(self, temperature: float = 0.07, gate: Gate = Gate(), **kwargs: Any) -> None:

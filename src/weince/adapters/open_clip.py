@@ -28,9 +28,10 @@ class WEINCELoss(ClipLoss):
         gather_with_grad, cache_labels, rank, world_size, use_horovod: as in `ClipLoss`.
         gate: how weight and slope are measured; `weince.INFONCE` is open_clip's own loss.
 
-    >>> import torch
-    >>> WEINCELoss()(torch.eye(4), torch.eye(4), torch.tensor(10.0), output_dict=True).keys()
-    dict_keys(['contrastive_loss'])
+    Examples:
+        >>> import torch
+        >>> WEINCELoss()(torch.eye(4), torch.eye(4), torch.tensor(10.0), output_dict=True).keys()
+        dict_keys(['contrastive_loss'])
     """
 
     def __init__(

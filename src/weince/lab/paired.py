@@ -38,8 +38,9 @@ def paired(differences: Sequence[float]) -> Interval:
     Args:
         differences: one per seed, both runs of a pair from the same initial weights and data.
 
-    >>> str(paired([0.01, 0.02, 0.03]))
-    '+2.0 [-0.5, +4.5]'
+    Examples:
+        >>> str(paired([0.01, 0.02, 0.03]))
+        '+2.0 [-0.5, +4.5]'
     """
     values = np.asarray(differences, dtype=float)
     mean = float(values.mean())
@@ -52,8 +53,9 @@ def paired(differences: Sequence[float]) -> Interval:
 def sentence(name: str, reference: str, metric: str, difference: Interval, seeds: int) -> str:
     """What the paired differences allow one to say, in points of per cent.
 
-    >>> sentence("WEINCE at 0.1", "InfoNCE at 0.2", "recall@1", paired([0.01, 0.02, 0.03]), 3)
-    'No difference shown: WEINCE at 0.1 − InfoNCE at 0.2 is +2.0 [-0.5, +4.5] points of recall@1, 3 paired seeds.'
+    Examples:
+        >>> sentence("WEINCE at 0.1", "InfoNCE at 0.2", "recall@1", paired([0.01, 0.02, 0.03]), 3)
+        'No difference shown: WEINCE at 0.1 − InfoNCE at 0.2 is +2.0 [-0.5, +4.5] points of recall@1, 3 paired seeds.'
     """
     what = f"{name} − {reference} is {difference} points of {metric}"
     if difference.low is None or difference.high is None:
