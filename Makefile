@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup compare bench test lint test-lowest constraints clean
+.PHONY: setup compare bench docs test lint test-lowest constraints clean
 
 setup: .venv/.ready
 
@@ -21,6 +21,11 @@ bench: setup ## what the loss costs beside other libraries, most of an hour: ben
 
 test: setup ## the whole test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 $(ARGS)
+
+docs: setup ## site/: a page for each setting and the reference; fails on a warning
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Open site/index.html, or: $(BIN)/mkdocs serve"
 
 lint: setup
 	$(BIN)/ruff check
