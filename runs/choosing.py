@@ -2,7 +2,7 @@
 
     python runs/choosing.py PATH/TO/cifar10 [--seeds 7 21 63]
 
-6,000 CIFAR-10 images (4,000 train, 2,000 judge), the small encoder, 20 epochs of batch 128. Rows go to choosing.csv as they come;
+6,000 CIFAR-10 images (4,000 train, 2,000 judge), the small encoder, 20 epochs of batch 128. Rows go to choosing.csv;
 the same command goes on where it was stopped. `--table` prints the means and the paired differences.
 """
 
