@@ -167,6 +167,45 @@ def test_settings_compile_without_a_graph_break(compiled: type):
     torch.testing.assert_close(found, expected)
 
 
+def test_dtypes_may_differ():
+    for criterion, inputs in (
+        (TwoTowerLoss(), (A, B.float())),
+        (QueueLoss(8, 5), (A, B)),
+        (RetrievalLoss(), (A.float(), B, NEGATIVES.half())),
+        (SupervisedLoss(), (A, LABELS, B.bfloat16(), LABELS)),
+    ):
+        loss = criterion(*inputs)
+        assert loss.dtype == torch.float64
+        assert torch.isfinite(loss)
+
+
+def test_a_tensor_temperature_moves_and_is_saved_with_the_module():
+    criterion = WEINCELoss(torch.tensor(0.2)).double()
+    assert criterion.inner.temperature.dtype == torch.float64
+    assert list(criterion.state_dict()) == ["inner.temperature"]
+    torch.testing.assert_close(criterion(A, B), WEINCELoss(0.2)(A, B), rtol=1e-7, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")  # PyTorch of itself
+def test_torch_func_takes_the_dense_loss_and_the_tiles_say_so():
+    def loss(z: Tensor, implementation: str = "auto") -> Tensor:
+        return contest_loss(settings.two_views(z, B), 0.3, implementation=implementation).loss
+
+    z = A.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(loss(z), z)
+    torch.testing.assert_close(torch.func.grad(loss)(A), expected)
+    tangent = torch.ones_like(A)
+    _, along = torch.func.jvp(loss, (A,), (tangent,))
+    torch.testing.assert_close(along, (expected * tangent).sum())
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(A, tangent)
+        torch.testing.assert_close(torch.autograd.forward_ad.unpack_dual(loss(dual)).tangent, along)
+        with pytest.raises(RuntimeError, match='Give implementation="dense" or "auto"'):
+            loss(dual, "tiled")
+    with pytest.raises(RuntimeError, match='Give implementation="dense" or "auto"'):
+        torch.func.grad(loss)(A, "tiled")
+
+
 REFUSED: list[tuple[str, Callable[[], object], type[Exception]]] = [
     ("a", partial(TwoTowerLoss(), A[0], B), ValueError),
     ("b", partial(TwoTowerLoss(), A, B[:3]), ValueError),

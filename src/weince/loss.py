@@ -13,7 +13,7 @@ from weince.formula import blended_logits, per_anchor_loss
 from weince.gate import Gate, mix
 from weince.operator import Losses, tiled_loss
 from weince.settings import explicit_negatives, two_views
-from weince.tail import TailFit, measure_tail
+from weince.tail import TailFit, is_transformed, measure_tail
 from weince.tiled import Terms
 
 __all__ = [
@@ -79,7 +79,8 @@ def contest_loss(
         sample_weight: w, (A,), >= 0, without gradient; 1 for all where it is None.
         label_smoothing: share of the target that is spread over all candidates, in [0, 1), as in
             `torch.nn.functional.cross_entropy`.
-        implementation: "dense" holds (A, M) matrices and can be differentiated twice; "tiled" forms loss and gradient
+        implementation: "dense" holds (A, M) matrices, can be differentiated twice and transformed by `torch.func`, for
+            which "auto" takes it; "tiled" forms loss and gradient
             row tile by row tile in O(A + M) memory; "auto" takes tiles on a CPU, where they are faster at every size
             measured, and on a GPU beyond M = 16,384 (a guess: not measured).
 
@@ -105,7 +106,13 @@ def contest_loss(
         factor = anchors.new_ones(len(anchors)) if sample_weight is None else sample_weight.detach().to(anchors.dtype)
         if isinstance(temperature, Tensor):
             temperature = temperature.to(anchors.dtype).reshape(())
-        if implementation == "tiled" or (implementation == "auto" and _tiles_pay(contest)):
+        transformed = not torch.compiler.is_compiling() and is_transformed(anchors)
+        if implementation == "tiled" and transformed:
+            raise RuntimeError(
+                "The tiled loss has no forward-mode derivative and no torch.func transform. "
+                'Give implementation="dense" or "auto".'
+            )
+        if implementation == "tiled" or (implementation == "auto" and _tiles_pay(contest) and not transformed):
             scale = 1 / temperature
             scale = scale if isinstance(scale, Tensor) else anchors.new_full((), scale)
             terms = Terms(scale, eps, label_smoothing)
@@ -250,6 +257,8 @@ class ContestLoss(nn.Module):
         temperature, gate, reduction, eps, label_smoothing, implementation: as in `contest_loss`.
     """
 
+    temperature: Tensor | float
+
     def __init__(
         self,
         temperature: Tensor | float = 0.1,
@@ -262,7 +271,10 @@ class ContestLoss(nn.Module):
     ) -> None:
         super().__init__()
         _check_options(temperature, gate, reduction, eps, label_smoothing, implementation)
-        self.temperature = temperature
+        if isinstance(temperature, Tensor) and not isinstance(temperature, nn.Parameter):
+            self.register_buffer("temperature", temperature)  # moves and is saved with the module
+        else:
+            self.temperature = temperature
         self.gate = gate
         self.reduction: Reduction = reduction
         self.eps = eps

@@ -53,7 +53,8 @@ def two_towers(a: Tensor, b: Tensor, ignored: Tensor | None = None) -> Candidate
     check_same("b", b, "a", a)
     check_mask("ignored", ignored, (len(a), len(a)), a)
     positive = torch.arange(len(a), device=a.device)
-    return Candidates(unit_rows(a), unit_rows(b), len(a) - 1, positive=positive, ignored=ignored)
+    anchors, candidates = _units(a, b)
+    return Candidates(anchors, candidates, len(a) - 1, positive=positive, ignored=ignored)
 
 
 def queued(query: Tensor, key: Tensor, queue: Tensor, ignored: Tensor | None = None) -> Candidates:
@@ -78,8 +79,9 @@ def queued(query: Tensor, key: Tensor, queue: Tensor, ignored: Tensor | None = N
         ignored = torch.cat(
             [torch.zeros_like(ignored[:, :1]) if len(queue) else ignored.new_zeros(len(query), 1), ignored], 1
         )
-    own = unit_rows(key).unsqueeze(1)
-    return Candidates(unit_rows(query), unit_rows(queue), len(queue), own=own, positive=_first(query), ignored=ignored)
+    anchors, own, candidates = _units(query, key, queue)
+    positive = _first(query)
+    return Candidates(anchors, candidates, len(queue), own=own.unsqueeze(1), positive=positive, ignored=ignored)
 
 
 def labelled(
@@ -105,15 +107,16 @@ def labelled(
     """
     check_rows("z", z)
     check_labels("labels", labels, z)
-    anchors = unit_rows(z)
     if others is None:
         if other_labels is not None:
             raise ValueError("Parameter `other_labels` should be given with `others`. Found it alone.")
-        candidates, other_labels, itself = anchors, labels, torch.arange(len(z), device=z.device)
+        anchors = candidates = unit_rows(z)
+        other_labels, itself = labels, torch.arange(len(z), device=z.device)
     else:
         check_rows("others", others, z)
         check_labels("other_labels", other_labels, others)
-        candidates, itself = unit_rows(others), None
+        anchors, candidates = _units(z, others)
+        itself = None
     check_mask("ignored", ignored, (len(z), len(candidates)), z)
     negatives = len(candidates) - (itself is not None)
     return Candidates(
@@ -159,25 +162,31 @@ def explicit_negatives(
         if len(negatives) != len(query):
             expected = f"({len(query)}, H, {query.shape[1]})"
             raise ValueError(f"Parameter `negatives` should have shape {expected}. Found {tuple(negatives.shape)}.")
-    anchors, count = unit_rows(query), len(query)
+    count = len(query)
     if in_batch:
         parts = [positive]
         if negatives is not None:
             parts.append(negatives if negatives.ndim == 2 else negatives.transpose(0, 1).flatten(0, 1))
-        candidates = unit_rows(torch.cat(parts))
+        anchors, candidates = _units(query, torch.cat(parts))
         own, column = None, torch.arange(count, device=query.device)
     else:
-        own, column = unit_rows(positive).unsqueeze(1), _first(query)
-        shared = query.new_empty(0, query.shape[1])
+        alone, shared = positive.unsqueeze(1), query.new_empty(0, query.shape[1])
         if negatives is not None and negatives.ndim == 3:
-            others = unit_rows(negatives.flatten(0, 1)).view(count, -1, query.shape[1])
-            own = torch.cat([own, others], dim=1)
+            alone = torch.cat([alone, negatives], dim=1)
         elif negatives is not None:
             shared = negatives
-        candidates = unit_rows(shared)
+        anchors, own, candidates = _units(query, alone.flatten(0, 1), shared)
+        own, column = own.view(alone.shape), _first(query)
     contest = Candidates(anchors, candidates, 0, own=own, positive=column, ignored=ignored)
     check_mask("ignored", ignored, (count, contest.columns), query)
     return contest._replace(negatives=contest.columns - 1)
+
+
+def _units(*embeddings: Tensor) -> list[Tensor]:
+    """Unit rows, all of the widest dtype among them."""
+    units = [unit_rows(z) for z in embeddings]
+    widest = torch.float64 if any(unit.dtype == torch.float64 for unit in units) else torch.float32
+    return [unit.to(widest) for unit in units]
 
 
 def _first(rows: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from weince.formula import shortfall
 
-__all__ = ["TailFit", "TailRule", "fit_tail", "largest", "measure_tail", "tail_size", "tail_sizes"]
+__all__ = ["TailFit", "TailRule", "fit_tail", "is_transformed", "largest", "measure_tail", "tail_size", "tail_sizes"]
 
 _HAS_NUMPY = find_spec("numpy") is not None  # torch runs without it
 
@@ -101,6 +101,13 @@ def measure_tail(negatives: Tensor, most: int, counts: Tensor | None, rule: Tail
     return fit_tail(hardest, eps, sizes, rule.estimator, rule.lines)
 
 
+def is_transformed(z: Tensor) -> bool:
+    """Whether z is more than its values: traced by a compiler, inside a `torch.func` transform, or a dual number."""
+    if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(z):  # pyright: ignore
+        return True
+    return torch.autograd.forward_ad.unpack_dual(z).tangent is not None
+
+
 @torch.no_grad()
 def largest(similarity: Tensor, size: int, ordered: bool = True) -> Tensor:
     """The `size` largest of every row, in descending order where it matters. What the fit needs of a row.
@@ -120,7 +127,7 @@ def largest(similarity: Tensor, size: int, ordered: bool = True) -> Tensor:
         >>> largest(torch.tensor([[0.1, 0.9, 0.5]]), 2)
         tensor([[0.9000, 0.5000]])
     """
-    on_host = similarity.device.type == "cpu" and _HAS_NUMPY and not torch.compiler.is_compiling()
+    on_host = similarity.device.type == "cpu" and _HAS_NUMPY and not is_transformed(similarity)
     if not on_host or not 0 < size < similarity.shape[1]:
         return similarity.topk(size, dim=1, sorted=ordered).values
     rows = similarity.numpy()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning import LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
@@ -103,6 +104,47 @@ def test_every_run_of_every_loss_is_logged_without_a_second_forward():
     assert not any(part._forward_hooks for part in model.modules())  # taken away again
     with pytest.raises(ValueError, match="Found none in Model"):
         fit(None, TailMonitor())
+
+
+class TwoOptimizers(Model):
+    """Steps twice a batch, by hand, and validates."""
+
+    def __init__(self) -> None:
+        super().__init__(TwoTowerLoss())
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> None:
+        for optimizer in self.optimizers():
+            loss = super().training_step(batch, batch_idx)
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            optimizer.step()
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        super().training_step(batch, batch_idx)
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        return [torch.optim.SGD(self.parameters(), 0.1) for _ in range(2)]
+
+
+def test_batches_are_counted_not_steps_and_validation_is_left_alone(tmp_path: Path):
+    monitor = TailMonitor(every_n_steps=2, figure_every_n_steps=0)
+    trainer = Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=TensorBoardLogger(tmp_path),
+        callbacks=[monitor],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+    )
+    loaders = [torch.utils.data.DataLoader(torch.randn(40, 6), batch_size=10) for _ in range(2)]
+    trainer.fit(TwoOptimizers(), *loaders)
+    assert monitor._seen == []
+    events = EventAccumulator(str(next(tmp_path.rglob("events*")).parent))
+    events.Reload()
+    assert [event.step for event in events.Scalars("tail/criterion.3/weight")] == [4, 8]  # once each
 
 
 def test_scalars_and_figures_reach_tensorboard(tmp_path: Path):

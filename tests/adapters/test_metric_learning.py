@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from pytorch_metric_learning import losses
-from pytorch_metric_learning.distances import LpDistance
+from pytorch_metric_learning.distances import CosineSimilarity, LpDistance
 from pytorch_metric_learning.miners import MultiSimilarityMiner, TripletMarginMiner
 from pytorch_metric_learning.reducers import AvgNonZeroReducer, MeanReducer
 from torch import Tensor
@@ -80,6 +80,17 @@ def test_no_positive_at_all_is_a_zero_loss_with_a_graph():
     assert not z.grad.any()
 
 
-def test_other_distances_are_refused():
-    with pytest.raises(ValueError, match=r"^Parameter `distance` should be CosineSimilarity.*Found LpDistance\.$"):
-        WEINCELoss(distance=LpDistance())
+@pytest.mark.parametrize("distance", [LpDistance(), CosineSimilarity(power=2)])
+def test_other_distances_are_refused(distance: torch.nn.Module):
+    with pytest.raises(ValueError, match=r"^Parameter `distance` should be CosineSimilarity\(\).*Found .* of power"):
+        WEINCELoss(distance=distance)
+
+
+def test_labels_of_any_kind_and_reference_labels_of_their_own():
+    theirs = losses.SupConLoss(0.2)
+    for labels in (LABELS.float(), LABELS > 2):
+        same(gradients(WEINCELoss(0.2, INFONCE), Z, labels), gradients(theirs, Z, labels))
+    # The same embeddings with other labels are references, which an anchor may meet itself among.
+    for others in (LABELS.clone(), LABELS.flip(0)):
+        found = [criterion(Z, LABELS, ref_emb=Z, ref_labels=others) for criterion in (WEINCELoss(0.2, INFONCE), theirs)]
+        torch.testing.assert_close(*found, rtol=2e-5, atol=2e-6)

@@ -61,4 +61,4 @@ class WEINCELoss(nn.Module):
             return self.inner(two_views(out0, out1)).loss
         # The rows as they were before this batch's keys.
         keys, bank = self.memory_bank(unit_rows(out1), update=out0.requires_grad)
-        return self.inner(queued(out0, keys, bank.T)).loss
+        return self.inner(queued(out0, keys, bank.T.to(out0.device))).loss

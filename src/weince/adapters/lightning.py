@@ -84,9 +84,8 @@ class TailMonitor(Callback):
     of weight and slope now and then, which needs matplotlib.
 
     Args:
-        every_n_steps: how often scalars are measured; None for the trainer's own `log_every_n_steps`, which is when
-            Lightning writes.
-        figure_every_n_steps: how often figures are drawn; 0 for never.
+        every_n_steps: training batches from one measurement to the next; None for the trainer's `log_every_n_steps`.
+        figure_every_n_steps: from one figure to the next; 0 for never.
         prefix: of the names.
     """
 
@@ -103,6 +102,7 @@ class TailMonitor(Callback):
         self._handles: list[RemovableHandle] = []
         self._seen: list[_Seen] = []
         self._due = self._figure = False
+        self._batches = 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Hooks every loss."""
@@ -130,10 +130,10 @@ class TailMonitor(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Forgets the step before."""
         self._seen.clear()
-        step = trainer.global_step + 1
+        self._batches += 1
         every = self.every_n_steps or getattr(trainer, "log_every_n_steps", 0)
-        self._figure = bool(self.figure_every_n_steps) and step % self.figure_every_n_steps == 0
-        self._due = self._figure or (every > 0 and step % every == 0)
+        self._figure = self.figure_every_n_steps > 0 and self._batches % self.figure_every_n_steps == 0
+        self._due = self._figure or (every > 0 and self._batches % every == 0)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -143,10 +143,15 @@ class TailMonitor(Callback):
             runs = sum(other.name == seen.name for other in self._seen[:place])
             path = self.prefix if len(self._seen) == 1 else f"{self.prefix}/{seen.name}.{runs}"
             found = statistics(seen.contest, seen.output, seen.module.gate.quantile)
-            pl_module.log_dict({f"{path}/{name}": value for name, value in found.items()})
+            values = {f"{path}/{name}": value for name, value in found.items()}
+            # Written here, once: left to Lightning, the last value would be written again and again.
+            pl_module.log_dict(values, logger=False)
+            for logger in trainer.loggers:
+                logger.log_metrics({name: float(value) for name, value in values.items()}, trainer.global_step)
             if self._figure:
                 self._draw(trainer, path, seen.output)
         self._seen.clear()
+        self._due = False  # what validation does is its own affair
 
     def _draw(self, trainer: Trainer, path: str, output: WEINCEOutput) -> None:
         loggers = (getattr(logger, "experiment", None) for logger in trainer.loggers)
@@ -173,3 +178,4 @@ class TailMonitor(Callback):
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self._seen.clear()

@@ -30,7 +30,7 @@ class WEINCELoss(losses.BaseMetricLossFunction):
 
     Args:
         temperature: tau, > 0.
-        gate: how weight and slope are measured; `weince.INFONCE` is `SupConLoss` with a `MeanReducer`.
+        gate: how weight and slope are measured; `weince.INFONCE` is `SupConLoss`.
         kwargs: `reducer`, `embedding_regularizer`, ... of `BaseMetricLossFunction`; `distance` is cosine similarity.
 
     Examples:
@@ -40,9 +40,9 @@ class WEINCELoss(losses.BaseMetricLossFunction):
 
     def __init__(self, temperature: float = 0.07, gate: Gate = Gate(), **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if not isinstance(self.distance, CosineSimilarity):
-            found = type(self.distance).__name__
-            raise ValueError(f"Parameter `distance` should be CosineSimilarity: it has a cap. Found {found}.")
+        if not isinstance(self.distance, CosineSimilarity) or self.distance.power != 1:
+            found = f"{type(self.distance).__name__} of power {self.distance.power}"
+            raise ValueError(f"Parameter `distance` should be CosineSimilarity(), which has a cap. Found {found}.")
         self.inner = ContestLoss(temperature, gate, "none")
         self.temperature = temperature
         self.add_to_recordable_attributes(list_of_names=["temperature"], is_stat=False)
@@ -53,18 +53,20 @@ class WEINCELoss(losses.BaseMetricLossFunction):
         labels: Tensor | None,
         indices_tuple: tuple[Tensor, ...] | None,
         ref_emb: Tensor,
-        ref_labels: Tensor | None,
+        ref_labels: Any,
     ) -> dict[str, dict[str, Any]]:
         """Losses of the anchors that have a positive, for the reducer."""
-        alone = ref_emb is embeddings
+        alone = ref_emb is embeddings and ref_labels is labels
         if indices_tuple is not None:
             contest = _of_pairs(embeddings, ref_emb, convert_to_pairs(indices_tuple, labels, ref_labels))
         elif labels is None:
             raise ValueError("Parameter `labels` should be given without `indices_tuple`. Found None.")
         elif alone:
-            contest = labelled(embeddings, labels)
+            contest = labelled(embeddings, labels.unique(return_inverse=True)[1])
         else:
-            contest = labelled(embeddings, labels, ref_emb, ref_labels)
+            # Whatever they are, floats or booleans: labels are equal or not.
+            numbers = torch.cat([labels, ref_labels.to(labels)]).unique(return_inverse=True)[1]
+            contest = labelled(embeddings, numbers[: len(labels)], ref_emb, numbers[len(labels) :])
         output = self.inner(contest)
         counted = output.counted.nonzero().flatten()
         if not len(counted):

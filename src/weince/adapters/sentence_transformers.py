@@ -36,7 +36,8 @@ class WEINCELoss(nn.Module):
         scale: 1 / tau, > 0.
         similarity_fct: cosine similarity, the only one with a cap at 1; there for the signature.
         gather_across_devices: refused with several processes: candidates of other devices are not gathered yet.
-        directions: ("query_to_doc",), or with "doc_to_query" too: each with its own softmax and tail, mean of both.
+        directions: ("query_to_doc",), or with "doc_to_query" too: each with its own softmax and tail, mean of both:
+            `partition_mode="per_direction"` there; a joint softmax has no tail of one anchor.
         gate: how weight and slope are measured; `weince.INFONCE` is `MultipleNegativesRankingLoss`.
     """
 
@@ -54,7 +55,7 @@ class WEINCELoss(nn.Module):
         if similarity_fct is not cos_sim:
             found = getattr(similarity_fct, "__name__", repr(similarity_fct))
             raise ValueError(f"Parameter `similarity_fct` should be cos_sim, which has a cap at 1. Found {found}.")
-        if tuple(directions) not in (("query_to_doc",), ("query_to_doc", "doc_to_query")):
+        if sorted(directions) not in (["query_to_doc"], ["doc_to_query", "query_to_doc"]):
             expected = '("query_to_doc",) or ("query_to_doc", "doc_to_query")'
             raise ValueError(f"Parameter `directions` should be {expected}. Found {directions!r}.")
         self.model = model
@@ -119,6 +120,7 @@ class CachedWEINCELoss(CachedLossMixin, nn.Module):
     Args:
         model, scale, similarity_fct, gather_across_devices, directions, gate: as in `WEINCELoss`.
         mini_batch_size: rows embedded at a time.
+        mini_batch_num_tokens: tokens embedded at a time, instead of rows.
         show_progress_bar: whether to show one.
 
     Source: arXiv:2101.06983 (gradient cache).
@@ -130,6 +132,7 @@ class CachedWEINCELoss(CachedLossMixin, nn.Module):
         scale: float = 20.0,
         similarity_fct: Callable[[Tensor, Tensor], Tensor] = cos_sim,
         mini_batch_size: int = 32,
+        mini_batch_num_tokens: int | None = None,
         gather_across_devices: bool = False,
         directions: tuple[Direction, ...] = ("query_to_doc",),
         show_progress_bar: bool = False,
@@ -140,6 +143,7 @@ class CachedWEINCELoss(CachedLossMixin, nn.Module):
         self.model = model
         self.loss = WEINCELoss(model, scale, similarity_fct, gather_across_devices, directions, gate)
         self.mini_batch_size = mini_batch_size
+        self.mini_batch_num_tokens = mini_batch_num_tokens
         self.show_progress_bar = show_progress_bar
 
     @property

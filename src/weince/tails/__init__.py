@@ -1,0 +1,1 @@
+"""Extreme-value statistics, offline: NumPy and SciPy alone, nothing of the loss."""
