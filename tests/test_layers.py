@@ -52,6 +52,15 @@ def test_imports_of_the_core_point_one_way():
         assert others <= sys.stdlib_module_names | allowed, name
 
 
+def test_tails_are_numpy_and_scipy_alone():
+    for path in (Path(weince.__file__).parent / "tails").glob("*.py"):
+        found = imports(path)
+        own = {module for module in found if module.split(".")[0] == "weince"}
+        assert all(module.startswith("weince.tails.") for module in own), path.name
+        others = {module.split(".")[0] for module in found} - {"weince"} - set(sys.stdlib_module_names)
+        assert others <= {"numpy", "scipy"} | ({"matplotlib"} if path.stem == "plots" else set()), path.name
+
+
 ADAPTERS = {
     "lightly": "lightly",
     "lightning": "lightning",

@@ -29,8 +29,8 @@ def noise_floor_figure(found: Sequence[Simulated], limit: Theory) -> Figure:
         ax.errorbar([f.n for f in found], values, np.multiply(2, errors), fmt="o", color=colour, markersize=5,
                     label=f"{name}: simulated")  # fmt: skip
     ax.axhline(limit.floor, color=SOFTMAX, linestyle=":", linewidth=1.2)
-    ax.annotate(f"floor {limit.floor:.4f}", (found[0].n, limit.floor), xytext=(2, -12), textcoords="offset points",
-                color=SOFTMAX, fontsize=9)  # fmt: skip
+    ax.annotate(f"floor {limit.floor:.4f}", (found[-1].n, limit.floor), xytext=(0, -5), textcoords="offset points",
+                color=SOFTMAX, fontsize=9, ha="right", va="top")  # fmt: skip
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlabel("winners observed, n")
