@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from batches import clusters
-from weince import InfoNCELoss, ReleasedTopMLoss, WEINCELoss
+from weince import InfoNCELoss, ReleasedTopMLoss, RetrievalLoss, SupervisedLoss, TwoTowerLoss, WEINCELoss
 
 
 def step(criterion: nn.Module, n: int, d: int) -> tuple[Tensor, ...]:
@@ -37,3 +37,13 @@ def test_compiled_is_eager(make: Callable[[], nn.Module], backend: str, dynamic:
         for found, expected in zip(step(compiled, n, d), step(eager, n, d), strict=True):
             # Sums in another order, in float32; gradients relative to their largest entry.
             torch.testing.assert_close(found, expected, rtol=2e-5, atol=2e-5 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("compiled", [TwoTowerLoss, SupervisedLoss, RetrievalLoss])
+def test_settings_compile_without_a_graph_break(compiled: type):
+    torch.compiler.reset()
+    a, b = clusters(12, 5)
+    inputs = (a, torch.arange(12) % 4) if compiled is SupervisedLoss else (a, b)
+    expected = compiled()(*inputs)
+    found = torch.compile(compiled(), fullgraph=True, backend="aot_eager")(*inputs)
+    torch.testing.assert_close(found, expected)

@@ -158,15 +158,6 @@ def test_a_hook_on_inner_sees_contest_and_output():
         assert all(contest.anchors.shape == (12, 5) for contest, _ in seen)
 
 
-@pytest.mark.parametrize("compiled", [TwoTowerLoss, SupervisedLoss, RetrievalLoss])
-def test_settings_compile_without_a_graph_break(compiled: type):
-    torch.compiler.reset()
-    inputs = (A, LABELS) if compiled is SupervisedLoss else (A, B)
-    expected = compiled()(*inputs)
-    found = torch.compile(compiled(), fullgraph=True, backend="aot_eager")(*inputs)
-    torch.testing.assert_close(found, expected)
-
-
 def test_dtypes_may_differ():
     for criterion, inputs in (
         (TwoTowerLoss(), (A, B.float())),
