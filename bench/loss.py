@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from rows import RESULTS, record
-from weince import InfoNCELoss, WEINCELoss
+from weince import INFONCE, InfoNCELoss, RetrievalLoss, TwoTowerLoss, WEINCELoss
 
 SIZES = (512, 2048, 4096, 8192, 16384, 65536)
 WIDTHS = (128, 64, 512)
@@ -79,7 +79,11 @@ def competitors() -> dict[str, tuple[str, Callable[[], Step]]]:
         "WEINCE compiled": ("2N anchors", lambda: torch.compile(WEINCELoss(TEMPERATURE))),
         "lightly NTXentLoss": ("2N anchors", lightly),
         "pytorch-metric-learning NTXent": ("2N anchors", metric_learning),
+        "InfoNCE two towers": ("N x N, both ways", lambda: TwoTowerLoss(TEMPERATURE, INFONCE)),
+        "WEINCE two towers": ("N x N, both ways", lambda: TwoTowerLoss(TEMPERATURE)),
         "open_clip ClipLoss": ("N x N, both ways", open_clip),
+        "InfoNCE retrieval": ("N x N, one way", lambda: RetrievalLoss(TEMPERATURE, INFONCE)),
+        "WEINCE retrieval": ("N x N, one way", lambda: RetrievalLoss(TEMPERATURE)),
         "sentence-transformers MNRL": ("N x N, one way", sentence_transformers),
     }
 
