@@ -13,7 +13,7 @@ from weince.checks import check_finite_rows, check_weights
 from weince.gate import Gate
 from weince.loss import ContestLoss, Implementation, Reduction, WEINCEOutput
 from weince.queue import EmbeddingQueue
-from weince.settings import explicit_negatives, labelled, queued, two_towers, two_views
+from weince.settings import explicit_negatives, labelled, queued, swapped, two_towers, two_views
 
 __all__ = [
     "INFONCE",
@@ -218,9 +218,8 @@ class TwoTowerLoss(_Setting):
     ) -> Tensor:
         """Loss of embeddings a and b, (N, D) each, row i a pair; `ignored` is (N, N), rows of a, columns of b."""
         there = two_towers(a, b, ignored)
-        back = two_towers(b, a, None if ignored is None else ignored.T)
         self._check(a=a, b=b)
-        first, second = (self.inner(contest, temperature, sample_weight).loss for contest in (there, back))
+        first, second = (self.inner(contest, temperature, sample_weight).loss for contest in (there, swapped(there)))
         return (first + second) / 2
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from weince.candidates import Candidates, unit_rows
 from weince.checks import check_embeddings, check_labels, check_mask, check_rows, check_same
 
-__all__ = ["explicit_negatives", "labelled", "queued", "two_towers", "two_views"]
+__all__ = ["explicit_negatives", "labelled", "queued", "swapped", "two_towers", "two_views"]
 
 
 def two_views(z_a: Tensor, z_b: Tensor, ignored: Tensor | None = None) -> Candidates:
@@ -37,7 +37,7 @@ def two_views(z_a: Tensor, z_b: Tensor, ignored: Tensor | None = None) -> Candid
 
 
 def two_towers(a: Tensor, b: Tensor, ignored: Tensor | None = None) -> Candidates:
-    """CLIP, one direction: row i of `a` against all rows of `b`, row i the positive. The other: `two_towers(b, a)`.
+    """CLIP, one direction: row i of `a` against all rows of `b`, row i the positive. The other: `swapped`.
 
     Args:
         a: embeddings of the anchors' tower, (N, D), N >= 1.
@@ -55,6 +55,12 @@ def two_towers(a: Tensor, b: Tensor, ignored: Tensor | None = None) -> Candidate
     positive = torch.arange(len(a), device=a.device)
     anchors, candidates = _units(a, b)
     return Candidates(anchors, candidates, len(a) - 1, positive=positive, ignored=ignored)
+
+
+def swapped(contest: Candidates) -> Candidates:
+    """The other direction of `two_towers`, on the same unit rows: `swapped(two_towers(a, b))` is `two_towers(b, a)`."""
+    ignored = None if contest.ignored is None else contest.ignored.T
+    return contest._replace(anchors=contest.candidates, candidates=contest.anchors, ignored=ignored)
 
 
 def queued(query: Tensor, key: Tensor, queue: Tensor, ignored: Tensor | None = None) -> Candidates:

@@ -7,7 +7,7 @@ from torch import Tensor
 from weince.adapters import needs
 from weince.gate import Gate
 from weince.loss import ContestLoss
-from weince.settings import two_towers
+from weince.settings import swapped, two_towers
 
 with needs("open_clip_torch", tested="3.3"):
     from open_clip.loss import ClipLoss, gather_features
@@ -71,9 +71,9 @@ class WEINCELoss(ClipLoss):
                 world_size=self.world_size,
                 use_horovod=self.use_horovod,
             )
-        there, back = two_towers(image_features, text_features), two_towers(text_features, image_features)
+        there = two_towers(image_features, text_features)
         temperature = 1 / logit_scale
-        loss = (self.inner(there, temperature).loss + self.inner(back, temperature).loss) / 2
+        loss = (self.inner(there, temperature).loss + self.inner(swapped(there), temperature).loss) / 2
         if logit_bias is not None:
             loss = loss + 0 * logit_bias.sum()  # keeps it in the graph, where DistributedDataParallel looks for it
         return {"contrastive_loss": loss} if output_dict else loss
