@@ -128,7 +128,7 @@ class Tile(NamedTuple):
 
     def counts(self) -> Tensor | None:
         """How many negatives each anchor has, (t,), where anchors differ."""
-        return None if self.roles is None else self.roles.negative.sum(dim=1)
+        return None if self.roles is None else self.negative_count().squeeze(1)
 
     def only_negatives_(self, values: Tensor, fill: float = float("-inf")) -> Tensor:
         """Fills all but the negatives."""

@@ -146,11 +146,10 @@ def _shapes(*arguments: Any) -> tuple[Tensor, ...]:
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    given = _Given.of(inputs)
     tensors = (value if isinstance(value, Tensor) else None for value in inputs[:10])
     ctx.save_for_backward(*tensors, output[3], output[4], *output[10:])
     ctx.rest = inputs[10:]
-    ctx.formed = any(given.wanted)
+    ctx.formed = any(inputs[-1])
     ctx.set_materialize_grads(False)
 
 
