@@ -1,5 +1,5 @@
-"""The commands: `compare` (settings from presets, a TOML file and options; a live progress bar; the table) and
-`noise-floor`.
+"""The commands, `compare`, `diagnose` and `noise-floor`: options, a live progress bar, the answer in the terminal, and
+where the rest lies.
 """
 
 from __future__ import annotations
@@ -7,7 +7,8 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
 
@@ -17,12 +18,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from weince.lab.diagnose import Question, diagnose
 from weince.lab.files import write_bytes, write_csv
 from weince.lab.recipe import Data, Recipe, RecipeError, preset, read
 from weince.tails import noise_floor
 from weince.tails.plots import noise_floor_figure
 
-__all__ = ["run_compare", "run_noise_floor", "settings"]
+__all__ = ["run_compare", "run_diagnose", "run_noise_floor", "settings"]
 
 
 def settings(arguments: Sequence[str]) -> Recipe:
@@ -53,30 +55,18 @@ def settings(arguments: Sequence[str]) -> Recipe:
 
 def run_compare(arguments: Sequence[str]) -> int:
     """`weince compare`; returns the exit status."""
-    console = Console()
-    try:
-        recipe = settings(arguments)
-        # Lightning, kornia and the rest take seconds to import: after --help and the refusals.
-        from weince.lab.compare import compare
-        from weince.lab.report import print_table, write_report
+    return _answered(lambda: _compare(arguments), "The same command continues where it was.")
 
-        with Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("epochs"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-        ) as bar:
-            task = bar.add_task("Reading images", total=None)
-            result = compare(
-                recipe, lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
-            )
-            bar.update(task, description="Drawing the report")
-            page = write_report(recipe.folder)
+
+def run_diagnose(arguments: Sequence[str]) -> int:
+    """`weince diagnose`; returns the exit status."""
+    return _answered(lambda: _diagnose(arguments), "Nothing was written.")
+
+
+def _answered(work: Callable[[], None], after_a_stop: str) -> int:
+    """Exit status of a command: 0 done, 2 refused, 130 stopped."""
+    try:
+        work()
     except RecipeError as error:
         print(error, file=sys.stderr)
         return 2
@@ -84,11 +74,58 @@ def run_compare(arguments: Sequence[str]) -> int:
         print(f"{error.filename or 'Files'}: {error.strerror or error}.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nStopped. The same command continues where it was.", file=sys.stderr)
+        print(f"\nStopped. {after_a_stop}", file=sys.stderr)
         return 130
+    return 0
+
+
+def _compare(arguments: Sequence[str]) -> None:
+    console = Console()
+    recipe = settings(arguments)
+    # Lightning, kornia and the rest take seconds to import: after --help and the refusals.
+    from weince.lab.compare import compare
+    from weince.lab.report import print_table, write_report
+
+    with _bar(console, "Reading images", "epochs") as report:
+        result = compare(recipe, report)
+        report("Drawing the report", 1, 1)
+        page = write_report(recipe.folder)
     print_table(result, console)
     print(f"{page} shows it with figures; every number lies in {recipe.folder}.")
-    return 0
+
+
+def _diagnose(arguments: Sequence[str]) -> None:
+    console = Console()
+    question = tyro.cli(Question, args=list(arguments), prog="weince diagnose")
+    from weince.lab.diagnosis_report import check_output, print_diagnosis, write_diagnosis
+
+    check_output(question.folder)
+    if question.file.is_dir():
+        from weince.lab.through_training import examine_epochs, print_epochs, write_epochs
+
+        with _bar(console, "Reading images", "epochs") as report:
+            epochs = examine_epochs(question, report)
+            page = write_epochs(epochs, question.folder)
+        print_epochs(epochs, console)
+    else:
+        with _bar(console, "Reading", "rows") as report:
+            diagnosis = diagnose(question, report)
+            report("Drawing the report", 1, 1)
+            page = write_diagnosis(diagnosis, question.folder)
+        print_diagnosis(diagnosis, console)
+    print(f"{page} shows it; every number lies in {question.folder}.")
+
+
+@contextmanager
+def _bar(console: Console, what: str, unit: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar, told what is being done, how much of it is done and of how much."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeElapsedColumn(),
+        TextColumn("left"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)
 
 
 def run_noise_floor(arguments: Sequence[str]) -> int:

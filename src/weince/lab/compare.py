@@ -2,7 +2,8 @@
 
     <output>/<name>/
       recipe.toml          what was asked
-      runs/<run>/          history.csv, TensorBoard events, encoder and projection weights, validation.json, test.json
+      runs/<run>/          history.csv, TensorBoard events, encoder and projection weights, validation.json, test.json;
+                           kept/<epoch>.safetensors with `keep_every`
       result.json          everything the report says; scores.csv the same scores as a tidy table
       figures/*.png        report.html
 
@@ -39,7 +40,7 @@ __all__ = ["Progress", "compare"]
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, epochs done so far and epochs in all."""
 
-EXTENSIBLE = {"losses", "temperatures", "seeds", "output", "data_dir"}
+EXTENSIBLE = {"losses", "temperatures", "seeds", "output", "data_dir", "keep_every"}
 """Settings in which a continued comparison may differ: finished runs stay what they are. The images of another
 `data_dir` must be the same ones, pixel by pixel."""
 HELD_OUT_IMAGES = 512

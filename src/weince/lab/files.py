@@ -6,11 +6,12 @@ import csv
 import io
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["write_bytes", "write_csv", "write_json", "write_text"]
+__all__ = ["csv_text", "json_text", "write_bytes", "write_csv", "write_folder", "write_json", "write_text"]
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -34,14 +35,42 @@ def write_text(path: Path, content: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Replace `path` by JSON; NaN is refused, since JSON has none."""
-    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_text(path, json_text(content))
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Replace `path` by a table with the union of the rows' columns, in order of appearance."""
+    write_text(path, csv_text(rows))
+
+
+def write_folder(path: Path, content: Mapping[str, bytes]) -> None:
+    """Replace a folder by one that holds these files and nothing else: name -> content, in one step."""
+    path = path.absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft, old = (path.with_name(f".{path.name}.{kind}.{os.getpid()}") for kind in ("draft", "old"))
+    try:
+        for name, part in content.items():
+            write_bytes(draft / name, part)
+        if path.exists():
+            path.rename(old)
+        draft.rename(path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        if old.exists() and not path.exists():
+            old.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def json_text(content: Any) -> str:
+    """JSON; NaN is refused."""
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A table with the union of the rows' columns, in order of appearance."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_text(path, text.getvalue())
+    return text.getvalue()

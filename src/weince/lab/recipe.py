@@ -94,6 +94,9 @@ class Recipe(BaseModel):
     schedule: Literal["cosine", "constant"] = "cosine"
     """Of the learning rate, over all steps."""
 
+    keep_every: Annotated[int, Field(ge=1)] | None = None
+    """Keep encoder and projection before training, after every so many epochs and at the end, for `weince diagnose`."""
+
     select_by: Metric = "linear_accuracy"
     """Validation score, averaged over seeds, by which each loss's temperature is chosen."""
     device: Device = "auto"

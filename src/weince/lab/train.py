@@ -182,6 +182,35 @@ class _History(Callback):
         self.on_epoch(trainer.current_epoch + 1)
 
 
+class _Keep(Callback):
+    """Encoder and projection before training, after every so many epochs, and at the end; whole files, no pickle."""
+
+    def __init__(self, folder: Path, every: int) -> None:
+        self.folder, self.every = folder, every
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.current_epoch == 0:
+            self._write(0, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        done = trainer.current_epoch + 1
+        if done % self.every == 0 or done == trainer.max_epochs:
+            self._write(done, pl_module)
+
+    def _write(self, epoch: int, module: LightningModule) -> None:
+        assert isinstance(module, _Contrastive)
+        state = {
+            f"{name}.{key}": value.cpu().contiguous()
+            for name, half in (("encoder", module.encoder), ("projection", module.projection))
+            for key, value in half.state_dict().items()
+        }
+        write_bytes(self.folder / f"{epoch:05d}.safetensors", to_safetensors(state))
+
+
+def _kept(recipe: Recipe, folder: Path) -> list[Callback]:
+    return [] if recipe.keep_every is None else [_Keep(folder / "kept", recipe.keep_every)]
+
+
 class Trained(NamedTuple):
     """A finished run: its halves, on the CPU, and the seconds its epochs took, those before a stop included."""
 
@@ -221,7 +250,7 @@ def train(recipe: Recipe, run: Run, images: Images, folder: Path, on_epoch: Call
             precision=recipe.precision,
             max_epochs=recipe.epochs,
             reload_dataloaders_every_n_epochs=1,
-            callbacks=[history, _keeper(folder)],
+            callbacks=[history, _keeper(folder), *_kept(recipe, folder)],
             logger=TensorBoardLogger(folder, name="", version=""),
             log_every_n_steps=1,
             enable_progress_bar=False,

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize_scalar
 from scipy.stats import chi2, norm
 
-__all__ = ["GPD", "Interval", "Test", "endpoint_interval", "exponential_test", "likelihood_fit", "moment_fit",
-           "shape_interval"]  # fmt: skip
+__all__ = ["GPD", "Interval", "Test", "endpoint_interval", "exponential_influence", "exponential_test",
+           "likelihood_fit", "likelihood_influence", "moment_fit", "moment_influence", "shape_interval"]  # fmt: skip
 
 Array = NDArray[np.float64]
 
@@ -69,7 +69,7 @@ class Test(NamedTuple):
     """Of xi = 0 against xi < 0.
 
     Attributes:
-        statistic: z = sqrt(n) (1 - CV^2) / 2, positive for xi < 0.
+        statistic: z = sqrt(n / inflation) (1 - CV^2) / 2, positive for xi < 0.
         p_value: probability of a larger one under an exponential tail.
         exact: whether the p-value is simulated from the exact null distribution, not its normal limit.
     """
@@ -135,19 +135,61 @@ def moment_fit(exceedances: Array) -> GPD:
     return GPD(shape, scale * unit, shape_se, scale_se * unit, float(likelihood), n, bool(inside))
 
 
-def shape_interval(exceedances: Array, confidence: float = 0.95) -> Interval:
+def likelihood_influence(fit: GPD, exceedances: Array) -> Array:
+    """What each exceedance adds to (xi, sigma) of a maximum-likelihood fit, (n, 2): I^-1 score, for xi > -0.5.
+
+    Args:
+        fit: by `likelihood_fit`.
+        exceedances: it was fitted to.
+    """
+    y = np.asarray(exceedances, dtype=np.float64) / fit.scale
+    xi = fit.shape
+    if abs(xi) < 1e-6:
+        of_shape, of_scale = y**2 / 2 - y, y - 1
+    else:
+        z = np.maximum(1 + xi * y, np.finfo(float).tiny)
+        of_shape = np.log(z) / xi**2 - (1 / xi + 1) * y / z
+        of_scale = (1 + xi) * y / z - 1
+    inverse = (1 + xi) * np.array([[1 + xi, -1.0], [-1.0, 2.0]])  # of the expected information, at sigma = 1
+    return np.stack([of_shape, of_scale], axis=1) @ inverse * [1.0, fit.scale] / fit.n
+
+
+def moment_influence(fit: GPD, exceedances: Array) -> Array:
+    """What each exceedance adds to (xi, sigma) of a fit by moments, (n, 2).
+
+    a_1 is half the mean of the smaller of two exceedances, so y adds E min(y, Y) - 2 a_1 to it.
+
+    Args:
+        fit: by `moment_fit`.
+        exceedances: it was fitted to.
+    """
+    y, unit = _checked(exceedances)
+    order = np.argsort(y)
+    y_sorted, n = y[order], len(y)
+    smaller = np.empty(n)
+    smaller[order] = (np.cumsum(y_sorted) + y_sorted * (n - np.arange(1, n + 1))) / n
+    a_0, a_1 = float(y.mean()), float(smaller.mean()) / 2
+    of_a_0, of_a_1 = (y - a_0) / n, (smaller - 2 * a_1) / n
+    gap = (a_0 - 2 * a_1) ** 2
+    of_shape = (2 * a_1 * of_a_0 - 2 * a_0 * of_a_1) / gap
+    of_scale = (-4 * a_1**2 * of_a_0 + 2 * a_0**2 * of_a_1) / gap
+    return np.stack([of_shape, of_scale * unit], axis=1)
+
+
+def shape_interval(exceedances: Array, confidence: float = 0.95, inflation: float = 1.0) -> Interval:
     """Profile-likelihood interval of xi. Its coverage is nominal for xi > -0.5.
 
-        {xi : 2 (max l - max_sigma l(xi, sigma)) <= chi2_1}
+        {xi : 2 (max l - max_sigma l(xi, sigma)) <= inflation * chi2_1}
 
     Args:
         exceedances: as in `likelihood_fit`.
         confidence: of the interval.
+        inflation: variance of the estimate over that of independent exceedances.
     """
     y, _ = _checked(exceedances)
     theta = _best_theta(y)
     best = _shape_at(theta, y)
-    lowest = _profile(theta, y) - float(chi2.ppf(confidence, 1)) / 2
+    lowest = _profile(theta, y) - inflation * float(chi2.ppf(confidence, 1)) / 2
 
     def excess(shape: float) -> float:
         return _best_at_shape(shape, y) - lowest
@@ -159,7 +201,7 @@ def shape_interval(exceedances: Array, confidence: float = 0.95) -> Interval:
     return Interval(low, _root(excess, best, best + step))
 
 
-def endpoint_interval(exceedances: Array, confidence: float = 0.95) -> Interval:
+def endpoint_interval(exceedances: Array, confidence: float = 0.95, inflation: float = 1.0) -> Interval:
     """Profile-likelihood interval of the largest possible exceedance, -sigma / xi.
 
     Along theta = 1 / endpoint the likelihood is its own profile. An infinite upper bound: an exponential tail is within
@@ -168,10 +210,11 @@ def endpoint_interval(exceedances: Array, confidence: float = 0.95) -> Interval:
     Args:
         exceedances: as in `likelihood_fit`.
         confidence: of the interval.
+        inflation: as in `shape_interval`, of 1 / endpoint.
     """
     y, unit = _checked(exceedances)
     theta = _best_theta(y)
-    lowest = _profile(theta, y) - float(chi2.ppf(confidence, 1)) / 2
+    lowest = _profile(theta, y) - inflation * float(chi2.ppf(confidence, 1)) / 2
 
     def excess(theta: float) -> float:
         return _profile(theta, y) - lowest
@@ -185,7 +228,18 @@ def endpoint_interval(exceedances: Array, confidence: float = 0.95) -> Interval:
     return Interval(unit / above, high)
 
 
-def exponential_test(exceedances: Array, simulations: int = 50_000, seed: int = 0) -> Test:
+def exponential_influence(exceedances: Array) -> Array:
+    """What each exceedance adds to (1 - CV^2) / 2, (n, 1); its sum of squares is 1 / n under an exponential tail.
+
+    Args:
+        exceedances: as in `likelihood_fit`.
+    """
+    y, _ = _checked(exceedances)
+    variance = y.var()
+    return (((variance - (y - 1) ** 2) + 2 * variance * (y - 1)) / (2 * len(y)))[:, None]
+
+
+def exponential_test(exceedances: Array, simulations: int = 50_000, seed: int = 0, inflation: float = 1.0) -> Test:
     """Test of an exponential tail (xi = 0) against one that ends (xi < 0), by the coefficient of variation.
 
         CV^2 = 1 / (1 - 2 xi) under a GPD;    z = sqrt(n) (1 - CV^2) / 2
@@ -201,10 +255,11 @@ def exponential_test(exceedances: Array, simulations: int = 50_000, seed: int = 
         exceedances: as in `likelihood_fit`.
         simulations: of the exact null distribution.
         seed: of the simulation.
+        inflation: of the variance of (1 - CV^2) / 2 over that of independent exceedances.
     """
     y, _ = _checked(exceedances)
     n = len(y)
-    statistic = _cv_statistic(y[None])[0]
+    statistic = _cv_statistic(y[None])[0] / np.sqrt(inflation)
     if n > 2000:
         return Test(float(statistic), float(norm.sf(statistic)), False)
     null = _null_distribution(n, simulations, seed)

@@ -1,0 +1,180 @@
+"""The tail through training: every kept epoch of a comparison's runs, diagnosed on the images it validates on.
+
+<output>/training.json, training.csv, figures/training.png, report.html
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from safetensors.torch import load_file
+
+from weince.lab.data import load
+from weince.lab.diagnose import Progress, Question, examine
+from weince.lab.diagnosis_report import png, render
+from weince.lab.embeddings import embeddings_of
+from weince.lab.features import extract, freeze
+from weince.lab.files import csv_text, json_text, write_folder
+from weince.lab.provenance import provenance
+from weince.lab.recipe import Recipe, RecipeError, Run, read
+from weince.lab.result import NAMES
+from weince.lab.train import build
+from weince.tails.plots import training_figure
+
+__all__ = ["Epochs", "examine_epochs", "print_epochs", "write_epochs"]
+
+PER_FILE = ("key", "labels", "ids", "corpus")
+"""Options that speak of a file of embeddings."""
+
+
+class Epochs(NamedTuple):
+    """One row for every kept epoch of every run, and what is said of them together.
+
+    Attributes:
+        rows: run, epoch, and the diagnosis in numbers.
+        summary: training.json.
+    """
+
+    rows: list[dict[str, Any]]
+    summary: dict[str, Any]
+
+
+def examine_epochs(question: Question, progress: Progress = lambda what, done, total: None) -> Epochs:
+    """Diagnose the embeddings z of the validation images, without augmentation, at every kept epoch.
+
+    Labels are not looked at: in training, images of the same class are negatives too.
+
+    Args:
+        question: `file` is the folder of a comparison.
+        progress: told of every epoch.
+
+    Raises:
+        RecipeError: no comparison there, none of its epochs kept, its images gone or other ones, or too few of them.
+    """
+    folder = question.file
+    for name in PER_FILE:
+        if getattr(question, name) is not None:
+            raise RecipeError(f"Parameter `{name}` belongs to a file of embeddings. Found the folder {folder}.")
+    settings = read(folder / "recipe.toml")
+    if question.data_dir is not None:
+        settings["data_dir"] = question.data_dir
+    recipe = Recipe(**settings)
+    kept = sorted(folder.glob("runs/*/kept/[0-9]*.safetensors"))
+    if not kept:
+        raise RecipeError(
+            f"Parameter `file`: {folder} should hold epochs that were kept. Found none: run its comparison with "
+            "--keep-every 1 (runs that are finished stay as they are)."
+        )
+    splits = load(recipe)
+    stored = folder / "data.json"
+    if stored.is_file() and json.loads(stored.read_text(encoding="utf-8"))["sha256"] != splits.fingerprint:
+        raise RecipeError("Parameter `data_dir` should hold the images of the comparison. Found other ones.")
+    pixels = splits.validation.pixels
+    rows: list[dict[str, Any]] = []
+    for place, path in enumerate(kept):
+        run = _run(path.parent.parent.name)
+        progress(f"{NAMES[run.loss]} at {run.temperature:g}, seed {run.seed}", place, len(kept))
+        model = build(recipe, run.seed, splits.training)
+        state = load_file(path)
+        for name, half in model._asdict().items():
+            part = {key.removeprefix(f"{name}."): v for key, v in state.items() if key.startswith(f"{name}.")}
+            half.load_state_dict(part)
+        features = torch.from_numpy(extract(freeze(model.encoder), pixels))
+        with torch.no_grad():
+            embeddings = freeze(model.projection)(features).numpy()
+        found = embeddings_of(embeddings, path.parent.parent.name)
+        row = {"run": run.slug, "loss": run.loss, "temperature": run.temperature, "seed": run.seed}
+        rows.append(row | {"epoch": int(path.stem)} | _row(question, found))
+    return Epochs(rows, _summary(rows, folder, len(pixels)))
+
+
+def _run(slug: str) -> Run:
+    loss, temperature, seed = slug.rsplit("-", 2)
+    return Run(loss, float(temperature[1:]), int(seed[1:]))  # pyright: ignore
+
+
+def _row(question: Question, found: Any) -> dict[str, Any]:
+    diagnosis = examine(question, found, found, None, None)
+    tail, measured = diagnosis.tails[0], diagnosis.anchors
+    best = tail.best
+    return {
+        "kind": diagnosis.verdict.kind,
+        "threshold": tail.threshold,
+        "pairs": tail.n,
+        "shape": best.shape,
+        "shape_low": best.shape_interval.low,
+        "shape_high": best.shape_interval.high,
+        "endpoint": best.endpoint,
+        "endpoint_low": best.endpoint_interval.low,
+        "endpoint_high": best.endpoint_interval.high,
+        "p_value": tail.test.p_value,
+        "largest": float(diagnosis.found.pool.similarity[0]),
+        "nearness": float(np.median(measured.nearness)),
+        "slope": float(np.median(measured.slope_likelihood)),
+        "weight": float(measured.weight.mean()),
+        "uniformity": diagnosis.summary["uniformity"],
+    }
+
+
+def _summary(rows: list[dict[str, Any]], folder: Path, images: int) -> dict[str, Any]:
+    sentences = []
+    for slug in dict.fromkeys(row["run"] for row in rows):
+        first, *_, last = [row for row in rows if row["run"] == slug] * 2
+        ends = [row for row in rows if row["run"] == slug and row["p_value"] <= 0.05]
+        caps = [row["epoch"] for row in ends if row["kind"] == "cap"]
+        run = _run(slug)
+        sentences.append(
+            f"{NAMES[run.loss]} at {run.temperature:g}, seed {run.seed}: xi {first['shape']:.2f} before epoch "
+            f"{first['epoch'] + 1}, {last['shape']:.2f} after {last['epoch']}; endpoint {first['endpoint']:.3f}, then "
+            f"{last['endpoint']:.3f}; it holds the cap 1 at {len(caps)} of "
+            f"{sum(row['run'] == slug for row in rows)} kept epochs."
+        )
+    return {
+        "comparison": str(folder),
+        "images": images,
+        "sentences": sentences,
+        "made": provenance(torch.device("cpu")),
+        "rows": [{k: _finite(v) for k, v in row.items()} for row in rows],
+    }
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def write_epochs(epochs: Epochs, folder: Path) -> Path:
+    """Numbers, table, figure and page, all of them or none; returns the page's path."""
+    by_run = {
+        slug: [r for r in epochs.rows if r["run"] == slug] for slug in dict.fromkeys(r["run"] for r in epochs.rows)
+    }
+    write_folder(
+        folder,
+        {
+            "training.json": json_text(epochs.summary).encode(),
+            "training.csv": csv_text(epochs.rows).encode(),
+            "figures/training.png": png(training_figure(by_run)),
+            "report.html": render("training.html", summary=epochs.summary, payload=epochs.summary["rows"]).encode(),
+        },
+    )
+    return folder / "report.html"
+
+
+def print_epochs(epochs: Epochs, console: Console) -> None:
+    """Shape, endpoint and weight of every kept epoch."""
+    table = Table(title="The tail through training", title_justify="left")
+    for name in ("run", "epoch", "xi", "endpoint", "tail", "weight"):
+        table.add_column(name, justify="left" if name in ("run", "tail") else "right", no_wrap=True)
+    for row in epochs.rows:
+        table.add_row(
+            row["run"], str(row["epoch"]), f"{row['shape']:.2f} [{row['shape_low']:.2f}, {row['shape_high']:.2f}]",
+            f"{row['endpoint']:.3f}", row["kind"], f"{row['weight']:.2f}",
+        )  # fmt: skip
+    console.print(table)
+    for text in epochs.summary["sentences"]:
+        console.print(f"[bold]{text}[/bold]", highlight=False)
