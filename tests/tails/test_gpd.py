@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy.stats import genpareto
 
-from weince.tails.gpd import endpoint_interval, exponential_test, likelihood_fit, moment_fit, shape_interval
+from weince.tails.gpd import (
+    endpoint_interval,
+    exponential_influence,
+    exponential_test,
+    likelihood_fit,
+    likelihood_influence,
+    moment_fit,
+    moment_influence,
+    shape_interval,
+)
 
 
 def sample(shape: float, n: int, seed: int, scale: float = 0.3) -> np.ndarray:
@@ -137,3 +148,59 @@ def test_bad_samples_are_refused(bad: np.ndarray):
     for use in (likelihood_fit, moment_fit, shape_interval, endpoint_interval, exponential_test):
         with pytest.raises(ValueError, match=r"^Parameter `exceedances` should .*Found "):
             use(bad)
+
+
+@pytest.mark.parametrize("shape", [-0.3, 0.0, 0.2])
+def test_influences_are_those_of_leaving_one_out(shape: float):
+    """To first order: the correlation with the jackknife's values is nearly 1, and the sums of squares agree."""
+    y = sample(shape, 400, 5)
+    for fit, influence in ((likelihood_fit, likelihood_influence), (moment_fit, moment_influence)):
+        whole = fit(y)
+        left_out = np.array([fit(np.delete(y, k))[:2] for k in range(len(y))])
+        jackknife = np.array(whole[:2]) - left_out
+        found = influence(whole, y)
+        assert np.abs(found.sum(axis=0)).max() < 1e-6
+        for column in range(2):
+            assert np.corrcoef(found[:, column], jackknife[:, column])[0, 1] > 0.98
+            squares = np.square(found[:, column]).sum()
+            if fit is likelihood_fit and shape < 0:
+                continue  # the score's fourth moment is large, the sum far from its mean at n = 400
+            assert squares == pytest.approx(np.square(jackknife[:, column]).sum(), rel=0.35)
+
+
+def test_the_influence_on_the_test_has_unit_variance_under_an_exponential_tail():
+    y = np.random.default_rng(6).exponential(size=200_000)
+    influence = exponential_influence(y)
+    assert influence.sum() == pytest.approx(0, abs=1e-9)
+    assert np.square(influence).sum() * len(y) == pytest.approx(1, rel=0.1)  # the eighth moment: 3 % is one error
+
+
+def test_a_variance_k_times_as_large_widens_intervals_and_shrinks_the_statistic():
+    y = sample(-0.25, 4000, 7)
+    narrow, wide = shape_interval(y), shape_interval(y, inflation=4.0)
+    assert (wide.high - wide.low) / (narrow.high - narrow.low) == pytest.approx(2, rel=0.05)
+    assert exponential_test(y, inflation=4.0).statistic == pytest.approx(exponential_test(y).statistic / 2)
+    narrow, wide = endpoint_interval(y), endpoint_interval(y, inflation=4.0)
+    assert wide.low < narrow.low
+    assert wide.high > narrow.high
+
+
+@pytest.mark.parametrize("shape", [-0.3, -0.1, 0.1])
+def test_pyextremes_finds_the_same(shape: float):
+    """Its model of exceedances over a fixed threshold, fitted by SciPy underneath with its own search."""
+    pandas = pytest.importorskip("pandas")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from pyextremes import EVA
+
+    y = sample(shape, 3000, 8)
+    days = pandas.date_range("2000-01-01", periods=len(y), freq="D")
+    analysis = EVA(pandas.Series(0.5 + y, index=days))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        analysis.get_extremes(method="POT", threshold=0.5, r="1s")
+        analysis.fit_model(model="MLE", distribution="genpareto")
+    theirs = analysis.model.fit_parameters
+    found = likelihood_fit(y)
+    assert found.shape == pytest.approx(theirs["c"], abs=2e-3)
+    assert found.scale == pytest.approx(theirs["scale"], rel=2e-3)
