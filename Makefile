@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup compare bench docs test lint test-lowest constraints clean
+.PHONY: setup browser compare bench docs test lint test-lowest constraints clean
 
 setup: .venv/.ready
 
@@ -11,6 +11,13 @@ setup: .venv/.ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
+browser: ## Chromium, which clicks through the pages in the tests; Debian's package where there is none
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+	echo "Installing chromium with apt-get."; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	$$sudo apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -qq -y --no-install-recommends chromium >/dev/null
+
 compare: setup ## InfoNCE and WEINCE on handwritten digits, about two minutes; ARGS="--epochs 5" and the like
 	$(BIN)/weince compare $(ARGS)
 
@@ -19,7 +26,7 @@ bench: setup ## what the loss costs beside other libraries, most of an hour: ben
 	$(BIN)/python bench/step.py
 	$(BIN)/python bench/figure.py
 
-test: setup ## the whole test suite
+test: setup browser ## the whole test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 $(ARGS)
 
 docs: setup ## site/: a page for each setting and the reference; fails on a warning

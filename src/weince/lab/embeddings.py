@@ -27,6 +27,7 @@ SUFFIXES = (".npy", ".npz", ".parquet", ".safetensors", ".pt", ".pth")
 LEAST_ROWS = 200
 CHUNK_BYTES = 16 * 2**20
 SHOWN = 5
+PICKLED = "holds pickled objects, which could execute code: refused. Save plain arrays."
 
 
 @dataclass(frozen=True)
@@ -161,15 +162,12 @@ def _readable(path: Path, option: str) -> Iterator[None]:
     except FileNotFoundError:
         raise RecipeError(f"{start} is not there.") from None
     except pickle.UnpicklingError:
-        raise RecipeError(
-            f"{start} holds pickled objects, which could execute code: refused. Save plain arrays."
-        ) from None
+        raise RecipeError(f"{start} {PICKLED}") from None
     except OSError as error:
         raise RecipeError(f"{start} cannot be read: {error.strerror or error}.") from None
     except Exception as error:  # damaged: every format has errors of its own
-        if "pickle" in str(error):
-            raise RecipeError(f"{start} holds pickled objects, which could execute code: refused. Save plain arrays."
-                              ) from None  # fmt: skip
+        if "pickle" in str(error) or "Python objects" in str(error):
+            raise RecipeError(f"{start} {PICKLED}") from None
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise RecipeError(f"{start} is damaged or not what its name says: {reason or type(error).__name__}.") from None
 
@@ -193,13 +191,17 @@ def _open(path: Path, key: str | None, option: str) -> Opened:
     if suffix == ".parquet":
         return _open_parquet(path, key, option)
     if suffix == ".npz":
-        with np.load(path, allow_pickle=False) as file:
-            arrays: Mapping[str, Any] = {name: file[name] for name in file.files}
+        arrays: Mapping[str, Any] = _numpy_arrays(path)
     else:
         arrays = _torch_arrays(path)
     array = arrays[_pick({name: _is_matrix(value) for name, value in arrays.items()}, key, path, option)]
     shape, dtype = _matrix(array, path, option)
     return shape, dtype, lambda a, b: array[a:b], arrays.get
+
+
+def _numpy_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
 
 
 def _torch_arrays(path: Path) -> dict[str, torch.Tensor]:
@@ -237,7 +239,7 @@ def _open_parquet(path: Path, key: str | None, option: str) -> Opened:
     schema = file.schema_arrow
     lists = (pyarrow.types.is_list, pyarrow.types.is_large_list, pyarrow.types.is_fixed_size_list)
     chosen = _pick({field.name: any(kind(field.type) for kind in lists) for field in schema}, key, path, option)
-    parts, dtype = [], str(schema.field(chosen).type.value_type)
+    parts = []
     for batch in file.iter_batches(columns=[chosen]):
         column = batch.column(0)
         lengths = np.unique(np.asarray(column.value_lengths().fill_null(-1)))
@@ -249,7 +251,7 @@ def _open_parquet(path: Path, key: str | None, option: str) -> Opened:
             )
         parts.append(values.reshape(len(batch), -1))
     array = np.concatenate(parts) if parts else np.empty((0, 1), np.float32)
-    shape, _ = _matrix(array, path, option)
+    shape, dtype = _matrix(array, path, option)
 
     def others(name: str) -> NDArray[Any] | None:
         return _from_arrow(file.read([name]).column(0)) if name in schema.names else None
@@ -274,8 +276,8 @@ def _label_file(path: Path, option: str) -> Any:
         file = parquet.ParquetFile(path)
         return _from_arrow(file.read([_only(file.schema_arrow.names, path, option)]).column(0))
     if suffix == ".npz":
-        with np.load(path, allow_pickle=False) as file:
-            return file[_only(file.files, path, option)]
+        arrays = _numpy_arrays(path)
+        return arrays[_only(list(arrays), path, option)]
     if suffix in (".pt", ".pth"):
         arrays = _torch_arrays(path)
         return arrays[_only(list(arrays), path, option)]

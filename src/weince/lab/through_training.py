@@ -130,9 +130,9 @@ def _summary(rows: list[dict[str, Any]], folder: Path, images: int) -> dict[str,
         caps = [row["epoch"] for row in ends if row["kind"] == "cap"]
         run = _run(slug)
         sentences.append(
-            f"{NAMES[run.loss]} at {run.temperature:g}, seed {run.seed}: xi {first['shape']:.2f} before epoch "
-            f"{first['epoch'] + 1}, {last['shape']:.2f} after {last['epoch']}; endpoint {first['endpoint']:.3f}, then "
-            f"{last['endpoint']:.3f}; it holds the cap 1 at {len(caps)} of "
+            f"{NAMES[run.loss]} at {run.temperature:g}, seed {run.seed}: xi {first['shape']:.2f} after epoch "
+            f"{first['epoch']}, {last['shape']:.2f} after {last['epoch']}; the median hardest negative is "
+            f"{first['nearness']:.3g}, then {last['nearness']:.3g} below 1; the tail holds the cap at {len(caps)} of "
             f"{sum(row['run'] == slug for row in rows)} kept epochs."
         )
     return {
@@ -165,15 +165,21 @@ def write_epochs(epochs: Epochs, folder: Path) -> Path:
     return folder / "report.html"
 
 
+def _ends(rows: list[dict[str, Any]], run: str) -> tuple[int, int]:
+    epochs = [row["epoch"] for row in rows if row["run"] == run]
+    return min(epochs), max(epochs)
+
+
 def print_epochs(epochs: Epochs, console: Console) -> None:
-    """Shape, endpoint and weight of every kept epoch."""
-    table = Table(title="The tail through training", title_justify="left")
-    for name in ("run", "epoch", "xi", "endpoint", "tail", "weight"):
+    """Shape, endpoint and nearness of every run's first and last kept epoch."""
+    table = Table(title="The tail through training, first and last kept epoch", title_justify="left")
+    ends = {(row["run"], at): row for row in epochs.rows for at in _ends(epochs.rows, row["run"]) if row["epoch"] == at}
+    for name in ("run", "epoch", "xi", "endpoint", "tail", "nearness"):
         table.add_column(name, justify="left" if name in ("run", "tail") else "right", no_wrap=True)
-    for row in epochs.rows:
+    for row in ends.values():
         table.add_row(
             row["run"], str(row["epoch"]), f"{row['shape']:.2f} [{row['shape_low']:.2f}, {row['shape_high']:.2f}]",
-            f"{row['endpoint']:.3f}", row["kind"], f"{row['weight']:.2f}",
+            f"{row['endpoint']:.3f}", row["kind"], f"{row['nearness']:.3g}",
         )  # fmt: skip
     console.print(table)
     for text in epochs.summary["sentences"]:

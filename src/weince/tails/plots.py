@@ -79,27 +79,28 @@ def anchors_figure(nearness: NDArray[np.float64], slope: NDArray[np.float64], we
 
 
 def training_figure(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
-    """Shape, endpoint and mean weight by epoch, one line a run.
+    """Shape, endpoint and nearness by epoch, one line a run.
 
     Args:
-        runs: name -> rows with epoch, shape, shape_low, shape_high, endpoint, endpoint_low, endpoint_high, weight.
+        runs: name -> rows with epoch, shape, shape_low, shape_high, endpoint, endpoint_low, endpoint_high, nearness.
     """
     figure, axes = _panels(3)
     colours = ["#4477AA", "#D1495B", "#228833", "#CCBB44", "#66CCEE", "#AA3377"]
     for place, (name, rows) in enumerate(runs.items()):
         epochs = [row["epoch"] for row in rows]
         colour = colours[place % len(colours)]
-        for ax, quantity in zip(axes, ("shape", "endpoint", "weight"), strict=True):
+        for ax, quantity in zip(axes, ("shape", "endpoint", "nearness"), strict=True):
             ax.plot(epochs, [row[quantity] for row in rows], "o-", color=colour, markersize=3, label=name)
             if f"{quantity}_low" in rows[0]:
                 low, high = ([row[f"{quantity}_{side}"] for row in rows] for side in ("low", "high"))
                 ax.fill_between(epochs, low, np.minimum(high, 1e3), color=colour, alpha=0.15, linewidth=0)
-    for ax, name, line in zip(axes, ("shape xi", "endpoint", "mean weight"), (0, 1, None), strict=True):
+    for ax, name, line in zip(axes, ("shape xi", "endpoint", "nearness rho, median"), (0, 1, None), strict=True):
         ax.set_xlabel("epoch")
         ax.set_ylabel(name)
         if line is not None:
             ax.axhline(line, color="0.3", linestyle=":", linewidth=1)
-    axes[1].set_ylim(0.4, 1.6)
+    low, high = axes[1].get_ylim()
+    axes[1].set_ylim(max(low, 0.4), min(high, 1.6))
     axes[0].legend(frameon=False, fontsize=8)
     return figure
 
