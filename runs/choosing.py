@@ -53,16 +53,17 @@ def arms() -> dict[str, dict[str, Any]]:
     return found
 
 
-def measure(data_dir: Path, name: str, seed: int) -> dict[str, Any]:
+def measure(
+    data_dir: Path, name: str, arm: dict[str, Any], seed: int, data: str = "cifar10", epochs: int = 20
+) -> dict[str, Any]:
     """Train one arm and judge it."""
-    arm = arms()[name]
     recipe = Recipe(
-        data="cifar10",
+        data=data,
         data_dir=data_dir,
         subset=6000,
         validation_fraction=1 / 3,
-        test_subset=100,
-        epochs=20,
+        test_subset=200,
+        epochs=epochs,
         batch_size=arm.get("batch_size", 128),
         gate=arm.get("gate", Gate()),
     )
@@ -127,7 +128,7 @@ def main() -> None:
             done = rows()
             if any((row["arm"], row["seed"]) == (name, str(seed)) for row in done):
                 continue
-            row = measure(wanted.data_dir, name, seed)
+            row = measure(wanted.data_dir, name, arms()[name], seed)
             with OUT.open("a", newline="") as file:
                 writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", extrasaction="ignore")
                 if not done:

@@ -129,7 +129,7 @@ def by_oracle(case: Case) -> Values:
             rows = reference.gradient(z_a, z_b, result.weight, result.slope, case.temperature, EPS)
             found[f"grad_i_{name}"], found[f"grad_j_{name}"] = rows[:n], rows[n:]
         if name == "paper":
-            found["beta"], found["r2"], found["delta_aic"], found["rho"], _ = zip(*result.fits, strict=True)
+            found["beta"], found["r2"], found["delta_aic"], found["rho"], *_ = zip(*result.fits, strict=True)
             found["lam"] = result.weight
             found["rho0"] = reference.nearness_reference(list(found["rho"]), gate.quantile)
     for top in TOPS:

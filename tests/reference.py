@@ -101,6 +101,9 @@ class Fit(NamedTuple):
     r2: float
     aic_gap: float
     nearness: float
+    dispersion: float
+    excess: float
+    points: float
     valid: bool
 
 
@@ -125,7 +128,7 @@ def fit_tail(shortfalls: list[float], k_tail: int, eps: float) -> Fit:
     burn = max(1, k_tail // 20)
     n = k_tail - burn
     if n < 2:
-        return Fit(slope=0.0, r2=0.0, aic_gap=0.0, nearness=delta[0], valid=False)
+        return Fit(0.0, 0.0, 0.0, delta[0], *moments(delta), valid=False)
     f = [k / (k_tail + 1) for k in range(1, k_tail + 1)]
     x = [math.log(v) for v in delta[burn:]]
     slope_w, sse_w, r2 = line(x, [math.log(v) for v in f[burn:]])
@@ -136,7 +139,17 @@ def fit_tail(shortfalls: list[float], k_tail: int, eps: float) -> Fit:
         sse_g += 1e6
     aic_w = n * math.log(sse_w / n) + 4
     aic_g = n * math.log(sse_g / n) + 4
-    return Fit(slope=max(slope_w, 0.0), r2=r2, aic_gap=aic_g - aic_w, nearness=delta[0], valid=slope_w > 0)
+    return Fit(max(slope_w, 0.0), r2, aic_g - aic_w, delta[0], *moments(delta), valid=slope_w > 0)
+
+
+def moments(delta: list[float]) -> tuple[float, float, float]:
+    """Dispersion, mean excess and number of the exceedances over the smallest similarity of a tail."""
+    y = [delta[-1] - value for value in delta[:-1]]
+    if len(y) < 2 or sum(y) == 0:
+        return 0.0, 0.0, 0.0
+    mean = sum(y) / len(y)
+    square = sum(value**2 for value in y) / len(y)
+    return (len(y) + 1) / len(y) * square / mean**2, mean / delta[-1], float(len(y))
 
 
 def likelihood_slope(shortfalls: list[float], k_tail: int, eps: float) -> float:
@@ -164,14 +177,52 @@ def nearness_reference(nearness: list[float], quantile: float) -> float:
     return sorted(nearness)[round(quantile * (len(nearness) - 1))]
 
 
+def end_weights(fits: list[Fit], kappa: float) -> list[float]:
+    """Whether the tails of all end, and whether at the cap."""
+    inside = [fit for fit in fits if fit.points >= 8]
+    if not inside:
+        return [0.0] * len(fits)
+    mean = sum(fit.dispersion for fit in inside) / len(inside)
+    null = sum(4 * (fit.points - 1) / ((fit.points + 2) * (fit.points + 3)) for fit in inside)
+    z = sum(2 - fit.dispersion for fit in inside) / math.sqrt(2 * null)
+    place = (2 / mean - 1) / (sum(fit.excess for fit in inside) / len(inside))
+
+    def expected(fit: Fit) -> float:
+        return 2 / max(1 + place * fit.excess, 0.5)
+
+    xi = min(max((mean - 2) / max(2 * (mean - 1), 1e-3), -2.0), 0.2)
+    m = [1.0, 1.0]
+    for r in (2, 3, 4):
+        m.append(m[-1] * r * (1 - xi) / (1 - r * xi))
+    variance = m[4] - m[2] ** 2 + 4 * m[2] ** 2 * (m[2] - 1) - 4 * m[2] * (m[3] - m[2])
+    noise = sum(variance / fit.points for fit in inside)
+    found = sum((fit.dispersion - expected(fit)) ** 2 for fit in inside)
+    trust = min(max(1 - noise / max(found, 1e-12), 0.0), 1.0)
+    weights = []
+    for fit in fits:
+        if fit.points < 8:
+            weights.append(0.0)
+            continue
+        own = (2 / (expected(fit) + trust * (fit.dispersion - expected(fit))) - 1) / fit.excess
+        weights.append(sigmoid(2 * (z - 3)) * sigmoid(kappa * (own - 0.5)) * sigmoid(kappa * (1.5 - own)))
+    return weights
+
+
 def mix(fits: list[Fit], gate: Any) -> tuple[list[float], list[float]]:
     """Weights and slopes of all anchors, with the ablations of section 5 and the forms of section 6."""
     rho_0 = nearness_reference([fit.nearness for fit in fits], gate.quantile)
+    ends = end_weights(fits, gate.kappa_end)
     weights, slopes = [], []
-    for fit in fits:
+    for fit, end in zip(fits, ends, strict=True):
         near = sigmoid(gate.kappa_rho * (math.log(rho_0) - math.log(fit.nearness)))
         aic = sigmoid(gate.kappa_aic * (fit.aic_gap - gate.margin))
-        weight = {"both": near * aic, "nearness": near, "aic": aic}.get(gate.evidence, gate.evidence)
+        weight = {
+            "both": near * aic,
+            "nearness": near,
+            "aic": aic,
+            "endpoint": end,
+            "nearness*endpoint": near * end,
+        }.get(gate.evidence, gate.evidence)
         if gate.slope == "anchor" and not fit.valid:
             weight = 0.0
         slope = {"anchor": fit.slope, "unit": 1.0}.get(gate.slope, gate.slope)
@@ -254,7 +305,7 @@ def weince_of(
     for row, contest in zip(s, contests, strict=True):
         shortfalls = [1 - row[j] for j in contest.negatives]
         size = tail_size(len(shortfalls), gate.tail_fraction, gate.tail_min)
-        none = Fit(slope=0.0, r2=0.0, aic_gap=0.0, nearness=2.0, valid=False)
+        none = Fit(0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0, valid=False)
         fits.append(fit_tail(shortfalls, size, eps) if shortfalls else none)
     weight, slope = mix(fits, gate)
     losses = []

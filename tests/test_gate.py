@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 import reference
-from weince.gate import Gate, mix, nearness_reference
+from weince.gate import EVIDENCE, Gate, mix, nearness_reference
 from weince.tail import TailFit
 
 GATES = [
     Gate(evidence=evidence, slope=slope, slope_max=slope_max, quantile=quantile)
-    for evidence in ("both", "nearness", "aic", 0.0, 0.3, 1.0)
+    for evidence in (*EVIDENCE, 0.0, 0.3, 1.0)
     for slope in ("anchor", "unit", 0.0, 4.0)
     for slope_max, quantile in ((None, 0.2), (2.0, 0.9))
 ]
@@ -24,8 +24,11 @@ def fits(anchors: int = 17, seed: int = 0, dtype: torch.dtype = torch.float64) -
     """Fits of every size, every fifth of them not valid."""
     generator = torch.Generator().manual_seed(seed)
     valid = torch.arange(anchors) % 5 != 2
-    slope, r2, spread, nearness = torch.rand(4, anchors, generator=generator, dtype=torch.float64).to(dtype)
-    return TailFit(6 * slope * valid, r2, 60 * spread - 30, 2 * nearness**4 + 1e-6, valid)
+    slope, r2, spread, nearness, own = torch.rand(5, anchors, generator=generator, dtype=torch.float64).to(dtype)
+    excess = 0.1 + 0.2 * own  # tails that end near the cap, but for noise
+    dispersion = 2 / (1 + excess) + 0.1 * (r2 - 0.5)
+    points = torch.where(torch.arange(anchors) % 7 == 3, 4.0, 40.0).to(dtype)
+    return TailFit(6 * slope * valid, r2, 60 * spread - 30, 2 * nearness**4 + 1e-6, dispersion, excess, points, valid)
 
 
 def rows(tail: TailFit) -> list[reference.Fit]:
@@ -48,6 +51,7 @@ def test_the_defaults_are_the_papers():
         "slope": "anchor",
         "slope_max": None,
         "slope_estimator": "line",
+        "kappa_end": 10.0,
     }
 
 

@@ -29,6 +29,8 @@ GATES = {
     "aic": Gate(evidence="aic"),
     "half measured": Gate(evidence="nearness", slope=2.0),
     "maximum likelihood": Gate(slope_estimator="maximum_likelihood"),
+    "endpoint": Gate(evidence="endpoint"),
+    "endpoint, one slope": Gate(evidence="nearness*endpoint", slope="unit", slope_estimator="maximum_likelihood"),
     "no lines": Gate(slope_estimator="maximum_likelihood", evidence="nearness"),
 }
 # Of the largest entry.

@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 
 from weince.checks import check_number, check_option
+from weince.evidence import end_of, end_weight
 from weince.tail import TailFit, TailRule
 
 __all__ = ["Gate", "Mixture", "mix", "nearness_reference"]
+
+EVIDENCE = ("both", "nearness", "aic", "endpoint", "nearness*endpoint")
 
 
 @dataclass(frozen=True)
@@ -31,13 +34,15 @@ class Gate:
         quantile: q of rho_0, in (0, 1].
         tail_fraction: share of the negatives that makes the tail, in (0, 1].
         tail_min: at least this many of them, >= 1.
-        evidence: "both" (paper), "nearness" or "aic" for one factor alone, or a number in [0, 1]: that weight for
-            every anchor.
+        evidence: "both" (paper), "nearness" or "aic" for one factor alone; "endpoint" for a calibrated one in the place
+            of both, which asks whether the batch's tails end at the cap (`weince.evidence`), "nearness*endpoint" for it
+            in the place of "aic"; or a number in [0, 1]: that weight for every anchor.
         slope: "anchor" (paper: the anchor's own fitted beta; an anchor without a valid fit gets weight 0), "unit"
             (released code: 1 for all) or a number >= 0: that slope for all.
         slope_max: upper bound on the slope, > 0, or None. Bounds the pull of near-duplicate negatives.
         slope_estimator: "line" (paper), or "maximum_likelihood": less spread at the same bias. Where the evidence needs
             no lines it spares sorting and fitting them.
+        kappa_end: sharpness of "endpoint", >= 0.
 
     Source: arXiv:2606.00262, gate; "unit" from the authors' released code.
 
@@ -55,21 +60,22 @@ class Gate:
     quantile: float = 0.2
     tail_fraction: float = 0.10
     tail_min: int = 32
-    evidence: Literal["both", "nearness", "aic"] | float = "both"
+    evidence: Literal["both", "nearness", "aic", "endpoint", "nearness*endpoint"] | float = "both"
     slope: Literal["anchor", "unit"] | float = "anchor"
     slope_max: float | None = None
     slope_estimator: Literal["line", "maximum_likelihood"] = "line"
+    kappa_end: float = 10.0
 
     def __post_init__(self) -> None:
-        for name in ("kappa_rho", "kappa_aic"):
+        for name in ("kappa_rho", "kappa_aic", "kappa_end"):
             check_number(name, getattr(self, name), "finite and >= 0", lambda v: v >= 0)
         check_number("margin", self.margin, "finite", lambda v: True)
         for name in ("quantile", "tail_fraction"):
             check_number(name, getattr(self, name), "in (0, 1]", lambda v: 0 < v <= 1)
         if not isinstance(self.tail_min, int) or isinstance(self.tail_min, bool) or self.tail_min < 1:
             raise ValueError(f"Parameter `tail_min` should be an integer >= 1. Found {self.tail_min!r}.")
-        if self.evidence not in ("both", "nearness", "aic"):
-            expected = '"both", "nearness", "aic" or a number in [0, 1]'
+        if self.evidence not in EVIDENCE:
+            expected = ", ".join(f'"{name}"' for name in EVIDENCE) + " or a number in [0, 1]"
             check_number("evidence", self.evidence, expected, lambda v: 0 <= v <= 1)
         if self.slope not in ("anchor", "unit"):
             check_number("slope", self.slope, '"anchor", "unit" or a finite number >= 0', lambda v: v >= 0)
@@ -85,13 +91,18 @@ class Gate:
     @property
     def needs_reference(self) -> bool:
         """Whether the weight of one anchor takes the nearness of all."""
-        return self.evidence in ("both", "nearness")
+        return self.evidence in ("both", "nearness", "nearness*endpoint")
+
+    @property
+    def needs_pool(self) -> bool:
+        """Whether the weight of one anchor takes the tails of all."""
+        return self.evidence in ("endpoint", "nearness*endpoint")
 
     @property
     def rule(self) -> TailRule:
         """What is measured on a tail."""
         lines = self.slope_estimator == "line" or self.evidence in ("both", "aic")
-        return TailRule(self.tail_fraction, self.tail_min, self.slope_estimator, lines)
+        return TailRule(self.tail_fraction, self.tail_min, self.slope_estimator, lines, self.needs_pool)
 
 
 class Mixture(NamedTuple):
@@ -125,7 +136,7 @@ def mix(tail: TailFit | None, gate: Gate, reference: Tensor | None = None) -> Mi
     """Weight and slope of every anchor.
 
     Args:
-        tail: fits of the anchors; None only when the gate needs no fit.
+        tail: fits of the anchors, of the whole batch where the gate needs the pool; None only when it needs no fit.
         gate: the rule.
         reference: rho_0 of the batch, where the anchors are a part of it; otherwise it is taken from `tail`.
 
@@ -157,6 +168,8 @@ def _weight(tail: TailFit | None, gate: Gate, reference: Tensor | None) -> Tenso
         if reference is None:
             reference = nearness_reference(tail.nearness, gate.quantile)
         weight = weight * torch.sigmoid(gate.kappa_rho * (torch.log(reference) - torch.log(tail.nearness)))
+    if gate.needs_pool:
+        weight = weight * end_weight(tail, end_of(tail), gate.kappa_end)
     if gate.evidence in ("both", "aic"):
         weight = weight * torch.sigmoid(gate.kappa_aic * (tail.aic_gap - gate.margin))
     return weight

@@ -18,6 +18,8 @@ from weince.tiled import Swept, Terms, Wanted, sweep
 
 __all__ = ["Losses", "tiled_loss"]
 
+FIELDS = len(TailFit._fields)
+
 
 class Losses(NamedTuple):
     """Of all anchors.
@@ -56,7 +58,7 @@ def tiled_loss(contest: Candidates, gate: Gate, terms: Terms, factor: Tensor, of
     places = (contest.positive, contest.itself, contest.anchor_labels, contest.candidate_labels, contest.ignored)
     total, per_anchor, counted, weight, _, *tail = torch.ops.weince.tiles(
         *leaves, factor, *places, contest.negatives, *_pack(gate, terms), wanted
-    )[:10]
+    )[: 5 + FIELDS]
     if not gate.needs_fit:
         return Losses(total, per_anchor, counted, float(gate.evidence), None)
     return Losses(total, per_anchor, counted, weight.detach(), TailFit(*(value.detach() for value in tail)))
@@ -74,7 +76,7 @@ def _pack(gate: Gate, terms: Terms) -> tuple[list[str], list[float], int, float 
         words.append(value if isinstance(value, str) else "")
         numbers.append(0.0 if isinstance(value, str) else value)
     words.append(gate.slope_estimator)
-    numbers += [gate.kappa_rho, gate.kappa_aic, gate.margin, gate.quantile, gate.tail_fraction]
+    numbers += [gate.kappa_rho, gate.kappa_aic, gate.margin, gate.quantile, gate.tail_fraction, gate.kappa_end]
     return words, [*numbers, terms.eps, terms.smoothing], gate.tail_min, gate.slope_max
 
 
@@ -88,8 +90,9 @@ def _unpack(words: list[str], numbers: list[float], tail_min: int, slope_max: fl
         slope=cast(Any, slope or numbers[1]),
         slope_max=slope_max,
         slope_estimator=cast(Any, estimator),
+        kappa_end=numbers[7],
     )
-    return gate, numbers[7:]
+    return gate, numbers[8:]
 
 
 class _Given(NamedTuple):
@@ -117,7 +120,7 @@ def _tiles(*arguments: Any) -> tuple[Tensor, ...]:
 
 def _flat(swept: Swept) -> tuple[Tensor, ...]:
     """An operator returns tensors alone: an empty one stands for what there is not."""
-    parts = (swept.losses, swept.counted, *swept.mixture, *(swept.tail or (None,) * 5), *swept.gradient)
+    parts = (swept.losses, swept.counted, *swept.mixture, *(swept.tail or (None,) * FIELDS), *swept.gradient)
     return tuple(part if isinstance(part, Tensor) else swept.losses.new_empty(0) for part in parts)
 
 
@@ -136,7 +139,7 @@ def _shapes(*arguments: Any) -> tuple[Tensor, ...]:
         made(()),
         made(each),
         made(each, dtype=torch.bool),
-        *(made(each, fits) for _ in range(6)),
+        *(made(each, fits) for _ in range(2 + FIELDS - 1)),
         made(each, fits, torch.bool if fits else anchors.dtype),
         made(anchors.shape, wanted.anchors or (shared and wanted.candidates)),
         made(given.contest.candidates.shape, wanted.candidates and not shared),
@@ -147,7 +150,7 @@ def _shapes(*arguments: Any) -> tuple[Tensor, ...]:
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     tensors = (value if isinstance(value, Tensor) else None for value in inputs[:10])
-    ctx.save_for_backward(*tensors, output[3], output[4], *output[10:])
+    ctx.save_for_backward(*tensors, output[3], output[4], *output[5 + FIELDS :])
     ctx.rest = inputs[10:]
     ctx.formed = any(inputs[-1])
     ctx.set_materialize_grads(False)
@@ -185,7 +188,7 @@ def _tiles_gradient(*arguments: Any) -> tuple[Tensor, ...]:
     return _flat(sweep(given.contest, mixture, given.terms, given.factor, given.wanted))[-4:]
 
 
-_TENSORS = ", ".join(["Tensor"] * 14)
+_TENSORS = ", ".join(["Tensor"] * (5 + FIELDS + 4))
 _tiles_op = torch.library.custom_op(
     "weince::tiles", _tiles, mutates_args=(), schema=f"({_CONTEST}, {_SETTINGS}) -> ({_TENSORS})"
 )

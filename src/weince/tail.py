@@ -36,6 +36,10 @@ class TailFit(NamedTuple):
         r2: share of the variance of log F that the power-law line explains, <= 1; NaN where no line was asked for.
         aic_gap: AIC of the Gumbel proxy minus AIC of the Weibull line; above 0 favours Weibull. NaN like r2.
         nearness: rho, the smallest shortfall, in [eps, 2].
+        dispersion: G, mean square of the exceedances over their squared mean, (K / n) G = 2 in the mean under an
+            exponential tail; NaN where it was not asked for.
+        excess: mean exceedance, over 1 - threshold, in (0, 1); NaN like dispersion.
+        points: n, how many exceedances; NaN like dispersion.
         valid: bool; at least two points (maximum likelihood: three), spread wider than rounding, and a rising line.
     """
 
@@ -43,6 +47,9 @@ class TailFit(NamedTuple):
     r2: Tensor
     aic_gap: Tensor
     nearness: Tensor
+    dispersion: Tensor
+    excess: Tensor
+    points: Tensor
     valid: Tensor
 
 
@@ -53,12 +60,14 @@ class TailRule(NamedTuple):
         fraction, minimum: of the negatives, as in `tail_size`.
         estimator: of the slope.
         lines: whether the two lines and their AIC gap are wanted, which a maximum-likelihood slope can do without.
+        moments: whether dispersion, excess and points are.
     """
 
     fraction: float
     minimum: int
     estimator: Literal["line", "maximum_likelihood"]
     lines: bool
+    moments: bool = False
 
 
 def tail_size(negatives: int, fraction: float, minimum: int) -> int:
@@ -98,7 +107,7 @@ def measure_tail(negatives: Tensor, most: int, counts: Tensor | None, rule: Tail
     """
     hardest = largest(negatives, tail_size(most, rule.fraction, rule.minimum), ordered=rule.lines)
     sizes = None if counts is None else tail_sizes(counts, rule)
-    return fit_tail(hardest, eps, sizes, rule.estimator, rule.lines)
+    return fit_tail(hardest, eps, sizes, rule.estimator, rule.lines, rule.moments)
 
 
 def is_transformed(z: Tensor) -> bool:
@@ -146,6 +155,7 @@ def fit_tail(
     sizes: Tensor | None = None,
     estimator: Literal["line", "maximum_likelihood"] = "line",
     lines: bool = True,
+    moments: bool = False,
 ) -> TailFit:
     """Fit a power law to the smallest shortfalls and weigh it against a fast-decaying proxy.
 
@@ -176,6 +186,7 @@ def fit_tail(
         sizes: int64 (A,), how many of an anchor's K are its tail, where anchors differ.
         estimator: of the slope: the Weibull "line", or "maximum_likelihood".
         lines: whether to fit the lines; the maximum-likelihood slope can do without.
+        moments: whether to take the exceedances' moments over the smallest similarity of the tail.
 
     Returns:
         TailFit of (A,) tensors. Fewer than two points give slope 0, aic_gap 0 and valid False.
@@ -203,11 +214,12 @@ def fit_tail(
         nearness = torch.where(sizes > 0, nearness, NOWHERE_NEAR)
     unknown = torch.full_like(nearness, float("nan"))
     slope, r2, gap, valid = unknown, unknown, unknown, unknown
+    dispersion, excess, points = _moments(delta, sizes) if moments else (unknown, unknown, unknown)
     if lines:
         slope, r2, gap, valid = _fit_lines(delta, sizes)
     if estimator == "maximum_likelihood":
         slope, valid = _fit_likelihood(delta, sizes)
-    return TailFit(slope, r2, gap, nearness, valid)
+    return TailFit(slope, r2, gap, nearness, dispersion, excess, points, valid)
 
 
 class _Points(NamedTuple):
@@ -292,6 +304,27 @@ def _fit_likelihood(delta: Tensor, sizes: Tensor | None) -> tuple[Tensor, Tensor
     if isinstance(number, Tensor):
         valid = valid & (number >= 3)
     return torch.where(valid, slope, 0.0).to(delta.dtype), valid
+
+
+def _moments(delta: Tensor, sizes: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Dispersion and mean of the exceedances y_k = s_(k) - s_(K), k < K, and their number; 0 where there are none.
+
+    G = (K / n) mean(y^2) / mean(y)^2,    a = mean(y) / (1 - s_(K))
+    """
+    finite = delta.isfinite() if sizes is None else torch.arange(delta.shape[1], device=delta.device) < sizes[:, None]
+    known = torch.where(finite, delta, 0.0).to(_precise(delta))
+    last = known.amax(dim=1, keepdim=True) if delta.shape[1] else known.sum(dim=1, keepdim=True)
+    y = torch.where(finite, last - known, 0.0)
+    points = (finite.sum(dim=1) - 1).clamp_min(0).to(y.dtype)
+    total, squares = y.sum(dim=1), y.square().sum(dim=1)
+    rounding = ROUNDING * torch.finfo(delta.dtype).eps
+    spread = (points >= 2) & (total > rounding * points)
+    n = points.clamp_min(1)
+    dispersion = (n + 1) * squares / total.square().clamp_min(torch.finfo(y.dtype).tiny)
+    excess = total / (n * last.squeeze(1).clamp_min(SXX_FLOOR))
+    found = (dispersion, excess, points)
+    dispersion, excess, points = (torch.where(spread, value, 0.0).to(delta.dtype) for value in found)
+    return dispersion, excess, points
 
 
 def _precise(of: Tensor) -> torch.dtype:

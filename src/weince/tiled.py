@@ -2,7 +2,8 @@
 
 A tile is some anchors against all candidates. Its tail is fitted, weighed and forgotten in one go, and its losses and
 gradient are formed at once, so that backward is a scaling. One number of the gate belongs to the whole batch, the
-reference of nearness; where there are several tiles, a sweep over row maxima finds it first.
+reference of nearness; where there are several tiles, a sweep over row maxima finds it first. The evidence of an
+endpoint takes the tails of all, which are then measured in a sweep of their own.
 """
 
 from __future__ import annotations
@@ -97,8 +98,14 @@ def sweep(contest: Candidates, gate: Gate | Mixture, terms: Terms, factor: Tenso
     if isinstance(gate, Gate) and not gate.needs_fit:
         weights, slopes = gate = mix(None, gate)
     elif isinstance(gate, Gate):
-        tail = TailFit(*(torch.empty_like(losses) for _ in range(4)), valid=torch.empty_like(counted))
-        if gate.needs_reference and step < count:
+        tail = TailFit(*(torch.empty_like(losses) for _ in range(7)), valid=torch.empty_like(counted))
+        if gate.needs_pool and step < count:
+            _measure_all(contest, room, gate, terms.eps, tail)
+            for whole, part in zip((weights, slopes), mix(tail, gate), strict=True):
+                assert isinstance(whole, Tensor)
+                whole[:] = part
+            gate = Mixture(weights, slopes)
+        elif gate.needs_reference and step < count:
             reference = nearness_reference(_nearness(contest, room, terms.eps), gate.quantile)
 
     for start in range(0, count, step):
@@ -124,6 +131,18 @@ def sweep(contest: Candidates, gate: Gate | Mixture, terms: Terms, factor: Tenso
         of_similarity = of_logits.mul_(logit_slope_(shortfalls, weight, slope, terms.scale, terms.eps))
         _add(of_similarity, contest, rows, gradient)
     return Swept(losses, counted, Mixture(weights, slopes), tail, gradient)
+
+
+def _measure_all(contest: Candidates, room: Tensor, gate: Gate, eps: float, tail: TailFit) -> None:
+    """Tails of all anchors, written in place: where the weight of one takes the tails of all."""
+    for start in range(0, len(contest.anchors), room.shape[1]):
+        rows = slice(start, start + room.shape[1])
+        tile = Tile.of(contest.of(rows))
+        negatives = room[0, : len(tail.slope[rows])]
+        tile.similarity_(negatives)
+        fit = measure_tail(tile.only_negatives_(negatives), contest.negatives, tile.counts(), gate.rule, eps)
+        for whole, part in zip(tail, fit, strict=True):
+            whole[rows] = part
 
 
 def _zeros(contest: Candidates, terms: Terms, wanted: Wanted) -> Gradient:
