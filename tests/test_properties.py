@@ -21,6 +21,7 @@ gates = st.sampled_from(
         Gate(slope="unit"),
         Gate(evidence="nearness"),
         Gate(evidence="aic"),
+        Gate(evidence="endpoint"),
         Gate(evidence=1.0),
         Gate(evidence=0.5, slope=3.0),
         Gate(slope_max=2.0, kappa_rho=20.0, kappa_aic=2.0, margin=6.0),
@@ -41,7 +42,8 @@ def close(found: Tensor, expected: Tensor) -> None:
 
 
 def outputs(output: WEINCEOutput) -> list[Tensor]:
-    return [output.per_anchor, output.weight, *(value.double() for value in output.tail or ())]
+    # Moments that were not asked for are NaN.
+    return [output.per_anchor, output.weight, *(v.double() for v in output.tail or () if not v.isnan().all())]
 
 
 @searched

@@ -64,7 +64,7 @@ def test_tail_size_by_hand(count: int, fraction: float, minimum: int, expected: 
 @pytest.mark.parametrize("size", EDGES)
 def test_fit_is_the_oracles(size: int):
     hardest = random_tail(size)
-    assert_is_the_oracles(fit_tail(hardest, EPS), hardest)
+    assert_is_the_oracles(fit_tail(hardest, EPS, moments=True), hardest)
 
 
 @pytest.mark.parametrize("size", [3, 20, 40, 100])
@@ -74,7 +74,7 @@ def test_fit_with_duplicates_is_the_oracles(size: int):
     hardest[1, : size // 2] = 1 + 1e-12
     hardest[2, 0] = 1 - 1e-9  # one of them: burned
     hardest[3] = hardest[3].round(decimals=1)  # ties
-    assert_is_the_oracles(fit_tail(hardest, EPS), hardest)
+    assert_is_the_oracles(fit_tail(hardest, EPS, moments=True), hardest)
 
 
 @pytest.mark.parametrize(("size", "burn"), [(5, 1), (20, 1), (39, 1), (40, 2), (59, 2), (60, 3)])
@@ -152,8 +152,8 @@ def test_float32_keeps_the_fit_of_a_narrow_tail():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_no_gradient_and_the_dtype_of_the_similarities(dtype: torch.dtype):
-    fit = fit_tail(random_tail(20, dtype=dtype).requires_grad_(), EPS)
-    assert [value.dtype for value in fit] == [dtype] * 4 + [torch.bool]
+    fit = fit_tail(random_tail(20, dtype=dtype).requires_grad_(), EPS, moments=True)
+    assert [value.dtype for value in fit] == [dtype] * 7 + [torch.bool]
     assert not any(value.requires_grad for value in fit)
 
 
@@ -204,11 +204,12 @@ def test_anchors_with_tails_of_their_own_size_are_fitted_as_if_alone(estimator: 
     for row, size in zip(own, sizes, strict=True):
         row[size:] = float("-inf")  # an anchor with fewer negatives than columns
     for filled in (hardest, own):
-        together = fit_tail(filled, EPS, sizes, estimator)
+        together = fit_tail(filled, EPS, sizes, estimator, moments=True)
         for i, size in enumerate(sizes.tolist()):
-            alone = fit_tail(hardest[i : i + 1, :size], EPS, estimator=estimator)
+            alone = fit_tail(hardest[i : i + 1, :size], EPS, estimator=estimator, moments=True)
             for found, expected in zip(together, alone, strict=True):
                 torch.testing.assert_close(found[i : i + 1], expected, rtol=1e-12, atol=1e-12)
+    assert together.points.tolist() == [0, 0, 0, 2, 3, 18, 19, 40, 59]
 
 
 def test_sizes_of_tails_are_the_numbers_one_by_one():
