@@ -103,7 +103,7 @@ def by_library(case: Case, dtype: torch.dtype, device: str = "cpu", implementati
 
     z_a, z_b = (torch.tensor(z, dtype=dtype, device=device) for z in (case.z_a, case.z_b))
     output = WEINCE(case.temperature, case.gate, **way)(z_a, z_b)
-    found["beta"], found["r2"], found["delta_aic"], found["rho"], _ = output.tail
+    found["beta"], found["r2"], found["delta_aic"], found["rho"], *_ = output.tail
     found["lam"] = output.weight
     found["rho0"] = nearness_reference(output.tail.nearness, case.gate.quantile)
     found["batch_beta_hat"], found["batch_r2"] = pooled_slope(two_views(z_a, z_b), EPS)
