@@ -19,9 +19,11 @@ ROOMS = {
     "evidence": {"tail"},
     "gate": {"checks", "evidence", "tail"},
     "tiled": {"candidates", "formula", "gate", "tail"},
+    "gather": set(),
+    "distributed": {"candidates", "gate", "gather", "tail"},
     "operator": {"candidates", "gate", "tail", "tiled"},
-    "loss": {"candidates", "checks", "formula", "gate", "operator", "settings", "tail", "tiled"},
-    "modules": {"checks", "gate", "loss", "queue", "settings"},
+    "loss": {"candidates", "checks", "distributed", "formula", "gate", "operator", "settings", "tail", "tiled"},
+    "modules": {"checks", "gate", "gather", "loss", "queue", "settings"},
     "released": {"candidates", "checks", "formula", "settings", "tail"},
     "__init__": {"gate", "loss", "modules", "queue", "released", "tail"},
     "__main__": {"weince", "lab.cli"},  # the lab's door: `python -m weince`, imported by no other

@@ -35,6 +35,7 @@ class Candidates(NamedTuple):
         anchor_labels: int64 (A,), with `candidate_labels`: candidates of the anchor's label are its positives.
         candidate_labels: int64 (M,).
         ignored: bool (A, M), pairs that take no part. An only positive stays one.
+        from_batch: whether the shared candidates are of this batch, so that other processes have others.
     """
 
     anchors: Tensor
@@ -46,6 +47,7 @@ class Candidates(NamedTuple):
     anchor_labels: Tensor | None = None
     candidate_labels: Tensor | None = None
     ignored: Tensor | None = None
+    from_batch: bool = True
 
     def of(self, rows: slice) -> Candidates:
         """The contest of some of the anchors, against all candidates."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
@@ -9,9 +10,10 @@ from torch import Tensor, nn
 
 from weince.candidates import Candidates
 from weince.checks import check_finite_rows, check_number, check_option, check_temperature, check_weights
+from weince.distributed import gathered, mix_over_processes, total_over_processes
 from weince.formula import blended_logits, per_anchor_loss
-from weince.gate import Gate, mix
-from weince.operator import Losses, tiled_loss
+from weince.gate import Gate, Mixture, mix
+from weince.operator import Losses, tiled_loss, tiled_tails
 from weince.settings import explicit_negatives, two_views
 from weince.tail import TailFit, is_transformed, measure_tail
 from weince.tiled import Terms
@@ -63,6 +65,7 @@ def contest_loss(
     sample_weight: Tensor | None = None,
     label_smoothing: float = 0.0,
     implementation: Implementation = "auto",
+    gather_distributed: bool = False,
 ) -> WEINCEOutput:
     """WEINCE of any contest (`weince.settings` makes them): InfoNCE that measures its hardest negatives.
 
@@ -83,6 +86,10 @@ def contest_loss(
             which "auto" takes it; "tiled" forms loss and gradient
             row tile by row tile in O(A + M) memory; "auto" takes tiles on a CPU, where they are faster at every size
             measured, and on a GPU beyond M = 16,384 (a guess: not measured).
+        gather_distributed: take the candidates and the statistics of all processes of the default group. The value is
+            that of one process with the concatenated batch, and so is the gradient, once gradients are averaged over
+            processes as DistributedDataParallel does (`weince.distributed`). Each process has its own anchors in
+            `per_anchor`, `weight` and `tail`.
 
     Returns:
         WEINCEOutput, float64 for float64 input, otherwise float32. An anchor with fewer negatives than a fit needs has
@@ -101,6 +108,8 @@ def contest_loss(
     """
     _check_options(temperature, gate, reduction, eps, label_smoothing, implementation)
     check_weights("sample_weight", sample_weight, contest.anchors)
+    if gather_distributed:
+        contest = gathered(contest)
     with torch.autocast(device_type=contest.anchors.device.type, enabled=False):
         anchors = contest.anchors
         factor = anchors.new_ones(len(anchors)) if sample_weight is None else sample_weight.detach().to(anchors.dtype)
@@ -116,16 +125,29 @@ def contest_loss(
             scale = 1 / temperature
             scale = scale if isinstance(scale, Tensor) else anchors.new_full((), scale)
             terms = Terms(scale, eps, label_smoothing)
-            found = tiled_loss(contest, gate, terms, factor, of_total=reduction != "none")
+            mixture = tail = None
+            if gather_distributed and gate.needs_fit:
+                tail = tiled_tails(contest, gate, terms)
+                mixture = mix_over_processes(tail, gate)
+                mixture = Mixture(*(_each(part, anchors) for part in mixture))
+            found = tiled_loss(contest, gate, terms, factor, reduction != "none", mixture)
+            found = found if tail is None else found._replace(tail=tail)
         else:
-            found = _dense(contest, temperature, gate, eps, label_smoothing, factor)
+            weigh = mix_over_processes if gather_distributed else mix
+            found = _dense(contest, temperature, gate, eps, label_smoothing, factor, weigh)
         total, per_anchor, counted, weight, tail = found
-        if not isinstance(weight, Tensor):
-            weight = torch.full_like(per_anchor, weight, requires_grad=False)
-        if reduction == "mean":
-            share = (factor * counted).sum()
+        weight = _each(weight, per_anchor.detach())
+        share = (factor * counted).sum() if reduction == "mean" else None
+        if gather_distributed:
+            total = total_over_processes(total, share)
+        elif share is not None:
             total = total / torch.where(share > 0, share, 1.0)
         return WEINCEOutput(per_anchor if reduction == "none" else total, per_anchor, weight, tail, counted)
+
+
+def _each(value: Tensor | float, anchors: Tensor) -> Tensor:
+    """One number for every anchor."""
+    return value if isinstance(value, Tensor) else anchors.new_full(anchors.shape[:1], value)
 
 
 def _tiles_pay(contest: Candidates) -> bool:
@@ -133,7 +155,13 @@ def _tiles_pay(contest: Candidates) -> bool:
 
 
 def _dense(
-    contest: Candidates, temperature: Tensor | float, gate: Gate, eps: float, smoothing: float, factor: Tensor
+    contest: Candidates,
+    temperature: Tensor | float,
+    gate: Gate,
+    eps: float,
+    smoothing: float,
+    factor: Tensor,
+    weigh: Callable[[TailFit | None, Gate], Mixture],
 ) -> Losses:
     similarity = contest.similarity()
     positive, negative = contest.roles()
@@ -142,7 +170,7 @@ def _dense(
         others = similarity.detach().masked_fill(~negative, float("-inf"))
         counts = None if contest.by_column else negative.sum(dim=1)
         tail = measure_tail(others, contest.negatives, counts, gate.rule, eps)
-    weight, slope = mix(tail, gate)
+    weight, slope = weigh(tail, gate)
     logits = blended_logits(similarity, weight, slope, temperature, eps)
     per_anchor = per_anchor_loss(logits, positive, negative, smoothing)
     return Losses((per_anchor * factor).sum(), per_anchor, positive.any(dim=1), weight, tail)
@@ -158,6 +186,7 @@ def weince_loss(
     *,
     check_finite: bool = False,
     implementation: Implementation = "auto",
+    gather_distributed: bool = False,
 ) -> WEINCEOutput:
     """WEINCE of two views, the SimCLR setting; `contest_loss` is the same of any other.
 
@@ -180,7 +209,7 @@ def weince_loss(
         z_a: embeddings of the first view, (N, D), N >= 2, any scale, any floating-point dtype.
         z_b: embeddings of the second view, (N, D); row i is the example of row i of z_a.
         temperature: tau, > 0. Tune it: the published 0.5 was not best in our runs (runs/LOG.md).
-        gate, reduction, eps, implementation: as in `contest_loss`, over the 2N anchors.
+        gate, reduction, eps, implementation, gather_distributed: as in `contest_loss`, over the 2N anchors.
         check_finite: look for NaN and infinity first. Synchronises a GPU and breaks a compiled graph.
 
     Returns:
@@ -200,7 +229,15 @@ def weince_loss(
     contest = two_views(z_a, z_b)
     if check_finite:
         check_finite_rows(z_a=z_a, z_b=z_b)
-    return contest_loss(contest, temperature, gate, reduction, eps, implementation=implementation)
+    return contest_loss(
+        contest,
+        temperature,
+        gate,
+        reduction,
+        eps,
+        implementation=implementation,
+        gather_distributed=gather_distributed,
+    )
 
 
 def query_key_loss(
@@ -254,7 +291,7 @@ class ContestLoss(nn.Module):
     """`contest_loss` as a module. Every loss holds one as `.inner`: a forward hook on it sees contest and output.
 
     Args:
-        temperature, gate, reduction, eps, label_smoothing, implementation: as in `contest_loss`.
+        temperature, gate, reduction, eps, label_smoothing, implementation, gather_distributed: as in `contest_loss`.
     """
 
     temperature: Tensor | float
@@ -268,6 +305,7 @@ class ContestLoss(nn.Module):
         eps: float = 1e-6,
         label_smoothing: float = 0.0,
         implementation: Implementation = "auto",
+        gather_distributed: bool = False,
     ) -> None:
         super().__init__()
         _check_options(temperature, gate, reduction, eps, label_smoothing, implementation)
@@ -280,6 +318,7 @@ class ContestLoss(nn.Module):
         self.eps = eps
         self.label_smoothing = label_smoothing
         self.implementation: Implementation = implementation
+        self.gather_distributed = gather_distributed
 
     def forward(
         self, contest: Candidates, temperature: Tensor | None = None, sample_weight: Tensor | None = None
@@ -294,6 +333,7 @@ class ContestLoss(nn.Module):
             sample_weight=sample_weight,
             label_smoothing=self.label_smoothing,
             implementation=self.implementation,
+            gather_distributed=self.gather_distributed,
         )
 
     def extra_repr(self) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from weince.checks import check_finite_rows, check_weights
 from weince.gate import Gate
+from weince.gather import gather_values
 from weince.loss import ContestLoss, Implementation, Reduction, WEINCEOutput
 from weince.queue import EmbeddingQueue
 from weince.settings import explicit_negatives, labelled, queued, swapped, two_towers, two_views
@@ -41,6 +42,7 @@ class _Setting(nn.Module):
         label_smoothing: share of the target that is spread over all candidates, in [0, 1).
         check_finite: refuse NaN and infinity by name; synchronises a GPU.
         implementation: "auto", "dense" or "tiled".
+        gather_distributed: take candidates and statistics of all processes, see `contest_loss`.
 
     Attributes:
         inner: the ContestLoss that computes the whole output; hook it to read the statistics.
@@ -56,6 +58,7 @@ class _Setting(nn.Module):
         label_smoothing: float = 0.0,
         check_finite: bool = False,
         implementation: Implementation = "auto",
+        gather_distributed: bool = False,
     ) -> None:
         super().__init__()
         self.check_finite = check_finite
@@ -66,6 +69,7 @@ class _Setting(nn.Module):
             eps=eps,
             label_smoothing=label_smoothing,
             implementation=implementation,
+            gather_distributed=gather_distributed,
         )
 
     def _check(self, **embeddings: Tensor | None) -> None:
@@ -84,6 +88,7 @@ class _TwoViews(_Setting):
         label_smoothing: float = 0.0,
         check_finite: bool = False,
         implementation: Implementation = "auto",
+        gather_distributed: bool = False,
     ) -> None:
         super().__init__(
             temperature,
@@ -93,6 +98,7 @@ class _TwoViews(_Setting):
             label_smoothing=label_smoothing,
             check_finite=check_finite,
             implementation=implementation,
+            gather_distributed=gather_distributed,
         )
 
     def _output(
@@ -127,6 +133,7 @@ class WEINCELoss(_TwoViews):
         label_smoothing: share of the target that is spread over all candidates, in [0, 1).
         check_finite: refuse NaN and infinity by name; synchronises a GPU.
         implementation: "auto", "dense" or "tiled".
+        gather_distributed: take candidates and statistics of all processes, see `contest_loss`.
 
     Attributes:
         inner: the ContestLoss that computes the whole output; hook it to read the statistics.
@@ -158,6 +165,7 @@ class InfoNCELoss(_TwoViews):
         label_smoothing: share of the target that is spread over all candidates, in [0, 1).
         check_finite: refuse NaN and infinity by name; synchronises a GPU.
         implementation: "auto", "dense" or "tiled".
+        gather_distributed: take candidates and statistics of all processes, see `contest_loss`.
 
     Source: arXiv:1807.03748 (InfoNCE), arXiv:2002.05709 (two views).
 
@@ -174,6 +182,7 @@ class InfoNCELoss(_TwoViews):
         label_smoothing: float = 0.0,
         check_finite: bool = False,
         implementation: Implementation = "auto",
+        gather_distributed: bool = False,
     ) -> None:
         super().__init__(
             temperature,
@@ -182,6 +191,7 @@ class InfoNCELoss(_TwoViews):
             label_smoothing=label_smoothing,
             check_finite=check_finite,
             implementation=implementation,
+            gather_distributed=gather_distributed,
         )
 
     def forward(
@@ -232,7 +242,8 @@ class QueueLoss(_Setting):
     Args:
         size: Q, rows of the queue.
         width: D, of the embeddings.
-        temperature, gate, reduction, eps, label_smoothing, check_finite, implementation: as in `WEINCELoss`.
+        temperature, gate, reduction, eps, label_smoothing, check_finite, implementation, gather_distributed: as in
+            `WEINCELoss`.
 
     Source: arXiv:1911.05722 (MoCo), algorithm 1.
 
@@ -254,6 +265,7 @@ class QueueLoss(_Setting):
         label_smoothing: float = 0.0,
         check_finite: bool = False,
         implementation: Implementation = "auto",
+        gather_distributed: bool = False,
     ) -> None:
         super().__init__(
             temperature,
@@ -263,6 +275,7 @@ class QueueLoss(_Setting):
             label_smoothing=label_smoothing,
             check_finite=check_finite,
             implementation=implementation,
+            gather_distributed=gather_distributed,
         )
         self.queue = EmbeddingQueue(size, width)
 
@@ -275,7 +288,8 @@ class QueueLoss(_Setting):
         self._check(query=query, key=key)
         loss = self.inner(contest, None, sample_weight).loss
         if self.training:
-            self.queue.append(key)
+            # Every process keeps the keys of all, so that all queues stay the same.
+            self.queue.append(gather_values(key) if self.inner.gather_distributed else key)
         return loss
 
 
@@ -332,6 +346,7 @@ class RetrievalLoss(_Setting):
         label_smoothing: float = 0.0,
         check_finite: bool = False,
         implementation: Implementation = "auto",
+        gather_distributed: bool = False,
     ) -> None:
         super().__init__(
             temperature,
@@ -341,6 +356,7 @@ class RetrievalLoss(_Setting):
             label_smoothing=label_smoothing,
             check_finite=check_finite,
             implementation=implementation,
+            gather_distributed=gather_distributed,
         )
         self.in_batch = in_batch
 

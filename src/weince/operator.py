@@ -14,11 +14,12 @@ from torch import Tensor
 from weince.candidates import Candidates
 from weince.gate import Gate, Mixture
 from weince.tail import TailFit
-from weince.tiled import Swept, Terms, Wanted, sweep
+from weince.tiled import Swept, Terms, Wanted, measure_all, sweep
 
-__all__ = ["Losses", "tiled_loss"]
+__all__ = ["Losses", "tiled_loss", "tiled_tails"]
 
 FIELDS = len(TailFit._fields)
+NOTHING_WANTED = [False] * 4
 
 
 class Losses(NamedTuple):
@@ -39,7 +40,19 @@ class Losses(NamedTuple):
     tail: TailFit | None
 
 
-def tiled_loss(contest: Candidates, gate: Gate, terms: Terms, factor: Tensor, of_total: bool = True) -> Losses:
+def tiled_tails(contest: Candidates, gate: Gate, terms: Terms) -> TailFit:
+    """Fits of all anchors, tile by tile, where their weights take more than these."""
+    return TailFit(*torch.ops.weince.tails(*_arguments(contest, gate, terms, torch.empty_like(terms.scale))))
+
+
+def tiled_loss(
+    contest: Candidates,
+    gate: Gate,
+    terms: Terms,
+    factor: Tensor,
+    of_total: bool = True,
+    mixture: Mixture | None = None,
+) -> Losses:
     """Losses of all anchors and their weighted sum, tile by tile.
 
     Args:
@@ -48,25 +61,34 @@ def tiled_loss(contest: Candidates, gate: Gate, terms: Terms, factor: Tensor, of
         terms: of the formula; `scale` may carry gradient.
         factor: (A,), of the losses in the sum; no gradient.
         of_total: whether it is the sum that will be differentiated; its gradient is then formed on the way.
+        mixture: weights and slopes, (A,), where they are known; no tail is measured then.
 
     Raises:
         RuntimeError: on a second differentiation; the dense implementation has one.
     """
-    leaves = (contest.anchors, None if contest.shared else contest.candidates, contest.own, terms.scale)
+    arguments = _arguments(contest, gate, terms, factor)
     form = of_total and torch.is_grad_enabled()
-    wanted = [form and leaf is not None and leaf.requires_grad for leaf in leaves]
-    places = (contest.positive, contest.itself, contest.anchor_labels, contest.candidate_labels, contest.ignored)
-    total, per_anchor, counted, weight, _, *tail = torch.ops.weince.tiles(
-        *leaves, factor, *places, contest.negatives, *_pack(gate, terms), wanted
-    )[: 5 + FIELDS]
+    wanted = [form and leaf is not None and leaf.requires_grad for leaf in arguments[:4]]
+    known = (None, None) if mixture is None else mixture
+    total, per_anchor, counted, weight, _, *tail = torch.ops.weince.tiles(*arguments, wanted, *known)[: 5 + FIELDS]
     if not gate.needs_fit:
         return Losses(total, per_anchor, counted, float(gate.evidence), None)
+    if mixture is not None:
+        return Losses(total, per_anchor, counted, mixture.weight, None)
     return Losses(total, per_anchor, counted, weight.detach(), TailFit(*(value.detach() for value in tail)))
 
 
 _CONTEST = """Tensor anchors, Tensor? candidates, Tensor? own, Tensor scale, Tensor factor, Tensor? positive,
 Tensor? itself, Tensor? anchor_labels, Tensor? candidate_labels, Tensor? ignored, SymInt negatives"""
-_SETTINGS = "str[] words, float[] numbers, int tail_min, float? slope_max, bool[] wanted"
+_SETTINGS = "str[] words, float[] numbers, int tail_min, float? slope_max"
+_KNOWN = "Tensor? weight, Tensor? slope"
+
+
+def _arguments(contest: Candidates, gate: Gate, terms: Terms, factor: Tensor) -> tuple[Any, ...]:
+    """A contest and its settings as operators take them: tensors with a gradient first."""
+    leaves = (contest.anchors, None if contest.shared else contest.candidates, contest.own, terms.scale)
+    places = (contest.positive, contest.itself, contest.anchor_labels, contest.candidate_labels, contest.ignored)
+    return *leaves, factor, *places, contest.negatives, *_pack(gate, terms)
 
 
 def _pack(gate: Gate, terms: Terms) -> tuple[list[str], list[float], int, float | None]:
@@ -103,19 +125,29 @@ class _Given(NamedTuple):
     terms: Terms
     factor: Tensor
     wanted: Wanted
+    mixture: Mixture | None
 
     @classmethod
     def of(cls, arguments: tuple[Any, ...]) -> _Given:
         anchors, candidates, own, scale, factor, *places, negatives = arguments[:11]
         gate, rest = _unpack(*arguments[11:15])
         contest = Candidates(anchors, anchors if candidates is None else candidates, negatives, own, *places)
-        return cls(contest, gate, Terms(scale, *rest), factor, Wanted(*arguments[15]))
+        wanted, weight, slope = arguments[15:]
+        mixture = None if weight is None or slope is None else Mixture(weight, slope)
+        return cls(contest, gate, Terms(scale, *rest), factor, Wanted(*wanted), mixture)
 
 
 def _tiles(*arguments: Any) -> tuple[Tensor, ...]:
     given = _Given.of(arguments)
-    swept = sweep(given.contest, given.gate, given.terms, given.factor, given.wanted)
+    swept = sweep(given.contest, given.mixture or given.gate, given.terms, given.factor, given.wanted)
+    if given.mixture is not None:  # an operator does not return what it was given
+        swept = swept._replace(mixture=Mixture(*(part.clone() for part in arguments[16:])))
     return torch.dot(swept.losses, given.factor), *_flat(swept)
+
+
+def _tails(*arguments: Any) -> tuple[Tensor, ...]:
+    given = _Given.of((*arguments, NOTHING_WANTED, None, None))
+    return tuple(measure_all(given.contest, given.gate, given.terms.eps))
 
 
 def _flat(swept: Swept) -> tuple[Tensor, ...]:
@@ -132,14 +164,16 @@ def _shapes(*arguments: Any) -> tuple[Tensor, ...]:
     def made(shape: Any, there: bool = True, dtype: torch.dtype = anchors.dtype) -> Tensor:
         return anchors.new_empty(shape if there else 0, dtype=dtype)
 
-    fits = given.gate.needs_fit
+    weighed = given.gate.needs_fit
+    fits = weighed and given.mixture is None
     each = anchors.shape[0]
     own = given.contest.own
     return (
         made(()),
         made(each),
         made(each, dtype=torch.bool),
-        *(made(each, fits) for _ in range(2 + FIELDS - 1)),
+        *(made(each, weighed) for _ in range(2)),
+        *(made(each, fits) for _ in range(FIELDS - 1)),
         made(each, fits, torch.bool if fits else anchors.dtype),
         made(anchors.shape, wanted.anchors or (shared and wanted.candidates)),
         made(given.contest.candidates.shape, wanted.candidates and not shared),
@@ -151,8 +185,8 @@ def _shapes(*arguments: Any) -> tuple[Tensor, ...]:
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     tensors = (value if isinstance(value, Tensor) else None for value in inputs[:10])
     ctx.save_for_backward(*tensors, output[3], output[4], *output[5 + FIELDS :])
-    ctx.rest = inputs[10:]
-    ctx.formed = any(inputs[-1])
+    ctx.rest = inputs[10:15]
+    ctx.formed = any(inputs[15])
     ctx.set_materialize_grads(False)
 
 
@@ -170,7 +204,7 @@ def _backward(ctx: Any, of_total: Tensor | None, of_each: Tensor | None, *_: Any
         factor = factor if of_each is None else factor + of_each
         wanted = list(ctx.needs_input_grad[:4])
         gradient = torch.ops.weince.tiles_gradient(
-            *arguments[:4], factor, *arguments[5:], *ctx.rest[:-1], wanted, weight, slope
+            *arguments[:4], factor, *arguments[5:], *ctx.rest, wanted, weight, slope
         )
         of_total = None
     found = [
@@ -182,15 +216,18 @@ def _backward(ctx: Any, of_total: Tensor | None, of_each: Tensor | None, *_: Any
 
 def _tiles_gradient(*arguments: Any) -> tuple[Tensor, ...]:
     """The gradient anew, with the weights and slopes of the first time."""
-    *given, weight, slope = arguments
-    given = _Given.of(tuple(given))
-    mixture = Mixture(weight, slope) if given.gate.needs_fit else given.gate
+    given = _Given.of(arguments)
+    mixture = given.mixture if given.gate.needs_fit and given.mixture is not None else given.gate
     return _flat(sweep(given.contest, mixture, given.terms, given.factor, given.wanted))[-4:]
 
 
+_TAIL = ", ".join(["Tensor"] * FIELDS)
 _TENSORS = ", ".join(["Tensor"] * (5 + FIELDS + 4))
 _tiles_op = torch.library.custom_op(
-    "weince::tiles", _tiles, mutates_args=(), schema=f"({_CONTEST}, {_SETTINGS}) -> ({_TENSORS})"
+    "weince::tiles",
+    _tiles,
+    mutates_args=(),
+    schema=f"({_CONTEST}, {_SETTINGS}, bool[] wanted, {_KNOWN}) -> ({_TENSORS})",
 )
 _tiles_op.register_fake(_shapes)
 _tiles_op.register_autograd(_backward, setup_context=_remember)
@@ -198,5 +235,8 @@ torch.library.custom_op(
     "weince::tiles_gradient",
     _tiles_gradient,
     mutates_args=(),
-    schema=f"({_CONTEST}, {_SETTINGS}, Tensor weight, Tensor slope) -> (Tensor, Tensor, Tensor, Tensor)",
-).register_fake(lambda *arguments: _shapes(*arguments[:-2])[-4:])
+    schema=f"({_CONTEST}, {_SETTINGS}, bool[] wanted, {_KNOWN}) -> (Tensor, Tensor, Tensor, Tensor)",
+).register_fake(lambda *arguments: _shapes(*arguments)[-4:])
+torch.library.custom_op(
+    "weince::tails", _tails, mutates_args=(), schema=f"({_CONTEST}, {_SETTINGS}) -> ({_TAIL})"
+).register_fake(lambda *arguments: _shapes(*arguments, NOTHING_WANTED, None, None)[5 : 5 + FIELDS])

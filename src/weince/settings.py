@@ -87,7 +87,8 @@ def queued(query: Tensor, key: Tensor, queue: Tensor, ignored: Tensor | None = N
         )
     anchors, own, candidates = _units(query, key, queue)
     positive = _first(query)
-    return Candidates(anchors, candidates, len(queue), own=own.unsqueeze(1), positive=positive, ignored=ignored)
+    own = own.unsqueeze(1)
+    return Candidates(anchors, candidates, len(queue), own, positive, ignored=ignored, from_batch=False)
 
 
 def labelled(
@@ -183,7 +184,7 @@ def explicit_negatives(
             shared = negatives
         anchors, own, candidates = _units(query, alone.flatten(0, 1), shared)
         own, column = own.view(alone.shape), _first(query)
-    contest = Candidates(anchors, candidates, 0, own=own, positive=column, ignored=ignored)
+    contest = Candidates(anchors, candidates, 0, own, column, ignored=ignored, from_batch=in_batch)
     check_mask("ignored", ignored, (count, contest.columns), query)
     return contest._replace(negatives=contest.columns - 1)
 

@@ -18,7 +18,7 @@ from weince.formula import blended_logits_, logit_slope_, shortfall
 from weince.gate import Gate, Mixture, mix, nearness_reference
 from weince.tail import NOWHERE_NEAR, TailFit, measure_tail
 
-__all__ = ["Gradient", "Swept", "Terms", "Wanted", "sweep", "tile_rows"]
+__all__ = ["Gradient", "Swept", "Terms", "Wanted", "measure_all", "sweep", "tile_rows"]
 
 TILE_ELEMENTS = {"cpu": 2**21, "cuda": 2**25}
 """Of one tile, by kind of device: on a CPU 8 MiB in float32, so that a dozen passes stay in the last cache; on a GPU
@@ -97,15 +97,15 @@ def sweep(contest: Candidates, gate: Gate | Mixture, terms: Terms, factor: Tenso
     weights, slopes = gate if isinstance(gate, Mixture) else (anchors.new_empty(count), anchors.new_empty(count))
     if isinstance(gate, Gate) and not gate.needs_fit:
         weights, slopes = gate = mix(None, gate)
+    elif isinstance(gate, Gate) and gate.needs_pool and step < count:
+        tail = measure_all(contest, gate, terms.eps, room[0])
+        for whole, part in zip((weights, slopes), mix(tail, gate), strict=True):
+            assert isinstance(whole, Tensor)
+            whole[:] = part
+        gate = Mixture(weights, slopes)
     elif isinstance(gate, Gate):
-        tail = TailFit(*(torch.empty_like(losses) for _ in range(7)), valid=torch.empty_like(counted))
-        if gate.needs_pool and step < count:
-            _measure_all(contest, room, gate, terms.eps, tail)
-            for whole, part in zip((weights, slopes), mix(tail, gate), strict=True):
-                assert isinstance(whole, Tensor)
-                whole[:] = part
-            gate = Mixture(weights, slopes)
-        elif gate.needs_reference and step < count:
+        tail = TailFit(*(torch.empty_like(losses) for _ in TailFit._fields[:-1]), valid=torch.empty_like(counted))
+        if gate.needs_reference and step < count:
             reference = nearness_reference(_nearness(contest, room, terms.eps), gate.quantile)
 
     for start in range(0, count, step):
@@ -133,16 +133,32 @@ def sweep(contest: Candidates, gate: Gate | Mixture, terms: Terms, factor: Tenso
     return Swept(losses, counted, Mixture(weights, slopes), tail, gradient)
 
 
-def _measure_all(contest: Candidates, room: Tensor, gate: Gate, eps: float, tail: TailFit) -> None:
-    """Tails of all anchors, written in place: where the weight of one takes the tails of all."""
-    for start in range(0, len(contest.anchors), room.shape[1]):
-        rows = slice(start, start + room.shape[1])
+@torch.no_grad()
+def measure_all(contest: Candidates, gate: Gate, eps: float, room: Tensor | None = None) -> TailFit:
+    """Tails of all anchors: where the weight of one takes the tails of all.
+
+    Args:
+        contest: who competes.
+        gate: what is measured.
+        eps: floor of the shortfall.
+        room: (t, M), where there is some.
+    """
+    anchors, count = contest.anchors, len(contest.anchors)
+    if room is None:
+        room = anchors.new_empty(min(count, tile_rows(contest.columns, anchors.device.type)), contest.columns)
+    # Written in place, as in `sweep`.
+    tail = TailFit(
+        *(anchors.new_empty(count) for _ in TailFit._fields[:-1]), valid=anchors.new_empty(count, dtype=torch.bool)
+    )
+    for start in range(0, count, len(room)):
+        rows = slice(start, start + len(room))
         tile = Tile.of(contest.of(rows))
-        negatives = room[0, : len(tail.slope[rows])]
+        negatives = room[: len(anchors[rows])]
         tile.similarity_(negatives)
         fit = measure_tail(tile.only_negatives_(negatives), contest.negatives, tile.counts(), gate.rule, eps)
         for whole, part in zip(tail, fit, strict=True):
             whole[rows] = part
+    return tail
 
 
 def _zeros(contest: Candidates, terms: Terms, wanted: Wanted) -> Gradient:

@@ -1,0 +1,222 @@
+"""Run by every process of a gloo group: each setting, gathered, against the concatenated batch in one process.
+
+torchrun --nproc-per-node W same_as_one.py
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+import weince.tiled
+from weince import (
+    INFONCE,
+    Gate,
+    QueueLoss,
+    RetrievalLoss,
+    SupervisedLoss,
+    TwoTowerLoss,
+    WEINCELoss,
+    weince_loss,
+)
+
+N, D, H = 12, 6, 2
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6}
+GATES = {
+    "paper": Gate(tail_min=6),
+    "infonce": INFONCE,
+    "endpoint": Gate(evidence="endpoint", kappa_end=1.0),
+    "bounded": Gate(evidence="nearness", slope_max=2.0, slope_estimator="maximum_likelihood"),
+}
+
+
+def data(world: int, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The concatenated batch, the same on every process."""
+    g = torch.Generator().manual_seed(world)
+    total = world * N
+    centres = torch.randn(5, D, generator=g, dtype=torch.float64)
+    label = torch.arange(total) % 5
+
+    def rows(*shape: int) -> Tensor:
+        return torch.randn(*shape, D, generator=g, dtype=torch.float64)
+
+    found = {name: centres[label] + rows(total) for name in ("a", "b")}
+    found |= {"own": rows(total, H), "shared": rows(H), "weight": torch.rand(total, generator=g, dtype=torch.float64)}
+    found = {name: value.to(dtype) for name, value in found.items()}
+    return found | {"label": torch.arange(total) % 7}
+
+
+def cases(x: dict[str, Tensor], options: dict, weighted: bool) -> dict:
+    """Setting -> loss of its leaves."""
+    weight = x["weight"] if weighted else None
+    ignored = torch.zeros(len(x["a"]), len(x["a"]), dtype=torch.bool)
+    ignored[3, 5] = ignored[4, 1] = True
+
+    def queue(query: Tensor, key: Tensor) -> Tensor:
+        torch.manual_seed(5)
+        criterion = QueueLoss(40, D, 0.2, **options).to(query.dtype)
+        first = criterion(query, key, weight)
+        return first + criterion(query.flip(1), key, weight)  # against the keys that have come in
+
+    return {
+        "two views": (("a", "b"), lambda a, b: WEINCELoss(0.2, **options)(a, b, weight)),
+        "two towers": (("a", "b"), lambda a, b: TwoTowerLoss(0.2, **options)(a, b, sample_weight=weight)),
+        "labels": (("a",), lambda a: SupervisedLoss(0.2, **options)(a, x["label"], sample_weight=weight)),
+        "labels against others": (
+            ("a", "b"),
+            lambda a, b: SupervisedLoss(0.2, **options)(a, x["label"], b, x["label"], sample_weight=weight),
+        ),
+        "in-batch": (("a", "b"), lambda a, b: RetrievalLoss(0.2, **options)(a, b, None, weight)),
+        "own negatives, in batch": (("a", "b", "own"), lambda a, b, n: RetrievalLoss(0.2, **options)(a, b, n, weight)),
+        "own negatives alone": (
+            ("a", "b", "own"),
+            lambda a, b, n: RetrievalLoss(0.2, in_batch=False, **options)(a, b, n, weight),
+        ),
+        "shared negatives alone": (
+            ("a", "b"),
+            lambda a, b: RetrievalLoss(0.2, in_batch=False, **options)(a, b, x["shared"], weight),
+        ),
+        "queue": (("a", "b"), queue),
+    }
+
+
+def value_and_gradients(names: tuple[str, ...], loss, x: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
+    leaves = [x[name].clone().requires_grad_() for name in names]
+    value = loss(*leaves)
+    value.backward()
+    return value.detach(), [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
+
+
+def relative(found: Tensor, expected: Tensor, scale: Tensor | None = None) -> float:
+    """Largest error, of the largest entry."""
+    return float((found - expected).abs().max() / (expected if scale is None else scale).abs().max().clamp_min(1e-12))
+
+
+def near(found: Tensor, expected: Tensor, tolerance: float, what: str, scale: Tensor | None = None) -> None:
+    error = relative(found, expected, scale)
+    assert error <= tolerance, f"{what}: {error:.2e}"
+
+
+def every_setting(rank: int, world: int) -> None:
+    mine = slice(rank * N, (rank + 1) * N)
+    count = 0
+    for dtype, (name, gate), how, reduction, weighted in itertools.product(
+        TOLERANCE, GATES.items(), ("dense", "tiled"), ("mean", "sum"), (False, True)
+    ):
+        x = data(world, dtype)
+        own = {key: value if key == "shared" else value[mine] for key, value in x.items()}
+        options = {"gate": gate, "implementation": how, "reduction": reduction}
+        one = cases(x, options, weighted)
+        many = cases(own, options | {"gather_distributed": True}, weighted)
+        for setting, (names, loss) in one.items():
+            what = f"{setting}, {name}, {how}, {reduction}, {dtype}, weighted {weighted}, {world} processes"
+            expected, gradients = value_and_gradients(names, loss, x)
+            allowed = [TOLERANCE[dtype]] * len(gradients)
+            if dtype == torch.float32:
+                # Float32 rounds the fits: one process is up to 1e-5 from the exact gradient itself. Gathered, it may be
+                # 1e-6 from that, or twice as far as one process is.
+                exactly = {key: value.double() if value.is_floating_point() else value for key, value in x.items()}
+                exact = value_and_gradients(names, cases(exactly, options, weighted)[setting][1], exactly)[1]
+                distances = [relative(part, whole) for part, whole in zip(gradients, exact, strict=True)]
+                allowed = [max(TOLERANCE[dtype], 2 * distance) for distance in distances]
+                gradients = exact
+            value, found = value_and_gradients(names, many[setting][1], own)
+            near(value, expected, TOLERANCE[dtype], what)
+            for part, whole, tolerance in zip(found, gradients, allowed, strict=True):
+                # Averaged over processes, as DistributedDataParallel does with the gradients of parameters.
+                near(part / world, whole[mine], tolerance, what + ", gradient", scale=whole)
+            count += 1
+    print(f"{count} settings agree")
+
+
+def statistics(rank: int, world: int) -> None:
+    """Weights and fits are those of the own anchors in the whole batch; none is reduced."""
+    x = data(world, torch.float64)
+    mine = slice(rank * N, (rank + 1) * N)
+    for gate, how in itertools.product((GATES["paper"], GATES["endpoint"]), ("dense", "tiled")):
+        whole = weince_loss(x["a"], x["b"], 0.2, gate, "none", implementation=how)
+        own = weince_loss(x["a"][mine], x["b"][mine], 0.2, gate, "none", implementation=how, gather_distributed=True)
+        views = torch.cat([torch.arange(len(x["a"]))[mine] + view * len(x["a"]) for view in (0, 1)])
+        near(own.loss, whole.loss[views], 1e-12, "per anchor")
+        near(own.weight, whole.weight[views], 1e-12, "weight")
+        assert own.tail is not None
+        assert whole.tail is not None
+        near(own.tail.slope, whole.tail.slope[views], 1e-12, "slope")
+
+
+def trained(rank: int, world: int) -> None:
+    """DistributedDataParallel, gradient accumulation, a learnable temperature, and compilation."""
+    x = data(world, torch.float64)
+    mine = slice(rank * N, (rank + 1) * N)
+
+    class Model(nn.Module):
+        def __init__(self, gather: bool) -> None:
+            super().__init__()
+            torch.manual_seed(3)
+            self.encoder = nn.Sequential(nn.Linear(D, 16), nn.Tanh(), nn.Linear(16, D)).double()
+            self.temperature = nn.Parameter(torch.tensor(0.3, dtype=torch.float64))
+            self.criterion = WEINCELoss(self.temperature, GATES["paper"], gather_distributed=gather)
+
+        def forward(self, a: Tensor, b: Tensor) -> Tensor:
+            return self.criterion(self.encoder(a), self.encoder(b))
+
+    def steps(model: nn.Module, rows: slice) -> list[Tensor]:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        losses = []
+        for step in range(4):  # two batches a step
+            for flip in (False, True):
+                a, b = x["a"][rows], x["b"][rows]
+                loss = model(a.flip(1), b.flip(1)) if flip else model(a, b)
+                (loss / 2).backward()
+                losses.append(loss.detach())
+            optimizer.step()
+            optimizer.zero_grad()
+            del step
+        return [*losses, *(p.detach() for p in model.parameters())]
+
+    alone = steps(Model(False), slice(None))
+    for compiled in (False, True):
+        model = Model(True)
+        if compiled:
+            model.criterion = torch.compile(model.criterion, backend="aot_eager", fullgraph=True)
+        for found, expected in zip(steps(DistributedDataParallel(model), mine), alone, strict=True):
+            near(found, expected, 1e-11, f"trained, compiled {compiled}")
+
+
+def refused(rank: int, world: int) -> None:
+    """What does not fit together is refused on every process, at once."""
+    rows = N - (rank == world - 1)
+    z = torch.randn(rows, D)
+    try:
+        WEINCELoss(gather_distributed=True)(z, z)
+    except ValueError as error:
+        text = str(error)
+        assert "process 0: (24, 6) anchors" in text, text
+        assert f"process {world - 1}: (22, 6) anchors" in text, text
+    else:
+        raise AssertionError("an uneven batch was taken")
+
+
+def main() -> None:
+    """All of it, in this process's part."""
+    torch.set_num_threads(1)
+    weince.tiled.TILE_ELEMENTS["cpu"], weince.tiled.TILE_ROWS = 1, 7  # many tiles, the last one cut
+    dist.init_process_group("gloo")
+    rank, world = dist.get_rank(), dist.get_world_size()
+    parts = {"every_setting": every_setting, "statistics": statistics, "trained": trained, "refused": refused}
+    for name in sys.argv[1:] or parts:
+        parts[name](rank, world)
+    dist.barrier()
+    dist.destroy_process_group()
+    print(f"process {rank} of {world}: done", flush=True)
+    os._exit(0)  # gloo's threads
+
+
+if __name__ == "__main__":
+    main()
