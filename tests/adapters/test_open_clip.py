@@ -59,6 +59,6 @@ def test_it_compiles_without_a_graph_break():
         torch.testing.assert_close(graph, eager, rtol=2e-5, atol=2e-6)
 
 
-def test_a_local_loss_of_several_processes_is_refused():
-    with pytest.raises(NotImplementedError, match="Parameter `local_loss`"):
+def test_a_local_loss_without_gradient_to_the_other_processes_is_refused():
+    with pytest.raises(NotImplementedError, match="Parameter `gather_with_grad`"):
         WEINCELoss(local_loss=True, world_size=2)

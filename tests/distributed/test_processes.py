@@ -9,15 +9,14 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).with_name("same_as_one.py")
+FOLDER = Path(__file__).parent
 
 
-def together(count: int, *parts: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+def together(count: int, *parts: str, script: str = "same_as_one.py") -> subprocess.CompletedProcess[str]:
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+    command = [*run, str(FOLDER / script), *parts]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [*command, str(SCRIPT), *parts], capture_output=True, text=True, env=environment, timeout=220, check=False
-    )
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=220, check=False)
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])
@@ -31,5 +30,11 @@ def test_every_setting_is_that_of_one_process(count: int):
 def test_training_is_that_of_one_process():
     """Under DistributedDataParallel, with accumulated gradients and a learnable temperature, compiled too."""
     done = together(2, "trained")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("done") == 2
+
+
+def test_adapters_gather_as_their_libraries_do():
+    done = together(2, script="adapters_same.py")
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("done") == 2

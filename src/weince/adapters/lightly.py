@@ -14,7 +14,6 @@ from weince.settings import queued, two_views
 
 with needs("lightly", tested="1.6"):
     from lightly.models.modules.memory_bank import MemoryBankModule
-    from lightly.utils import dist
 
 __all__ = ["WEINCELoss"]
 
@@ -28,8 +27,8 @@ class WEINCELoss(nn.Module):
     Args:
         temperature: tau, > 0.
         memory_bank_size: (rows, D), or 0 for none.
-        gather_distributed: whether the bank takes the keys of all processes. Without a bank it is refused where there
-            are several processes.
+        gather_distributed: whether candidates (the bank's keys, where there is one) and statistics are those of all
+            processes. The value is then that of the whole batch; lightly's is of the own anchors. Gradients agree.
         gate: how weight and slope are measured; `weince.INFONCE` is lightly's own loss.
 
     Examples:
@@ -47,17 +46,11 @@ class WEINCELoss(nn.Module):
     ) -> None:
         super().__init__()
         self.memory_bank = MemoryBankModule(size=memory_bank_size, gather_distributed=gather_distributed)
-        self.gather_distributed = gather_distributed
-        self.inner = ContestLoss(temperature, gate)
+        self.inner = ContestLoss(temperature, gate, gather_distributed=gather_distributed)
 
     def forward(self, out0: Tensor, out1: Tensor) -> Tensor:
         """Loss of two views, (N, D) each, any scale."""
         if self.memory_bank.size[0] == 0:
-            if self.gather_distributed and dist.world_size() > 1:
-                raise NotImplementedError(
-                    "Parameter `gather_distributed` should be False without a memory bank: candidates of other "
-                    f"processes are not gathered yet. Found True in {dist.world_size()} processes."
-                )
             return self.inner(two_views(out0, out1)).loss
         # The rows as they were before this batch's keys.
         keys, bank = self.memory_bank(unit_rows(out1), update=out0.requires_grad)

@@ -24,7 +24,9 @@ class WEINCELoss(ClipLoss):
     Statistics go through a hook on `inner`, never into the returned dict: open_clip sums what it finds there.
 
     Args:
-        local_loss: refused with several processes: each would weigh its anchors by its own part of the batch.
+        local_loss: each process has the rows of its own anchors, weighed by the whole batch; with several processes it
+            needs `gather_with_grad`. The value is that of the whole batch, open_clip's of the own anchors; gradients
+            agree.
         gather_with_grad, cache_labels, rank, world_size, use_horovod: as in `ClipLoss`.
         gate: how weight and slope are measured; `weince.INFONCE` is open_clip's own loss.
 
@@ -45,12 +47,13 @@ class WEINCELoss(ClipLoss):
         gate: Gate = Gate(),
     ) -> None:
         super().__init__(local_loss, gather_with_grad, cache_labels, rank, world_size, use_horovod)
-        if local_loss and world_size > 1:
+        several = world_size > 1
+        if several and local_loss and not gather_with_grad:
             raise NotImplementedError(
-                "Parameter `local_loss` should be False: statistics are those of the whole batch. "
-                f"Found True with `world_size` {world_size}."
+                "Parameter `gather_with_grad` should be True with `local_loss`: without it, candidates of other "
+                f"processes would have no gradient at all. Found False with `world_size` {world_size}."
             )
-        self.inner = ContestLoss(gate=gate)
+        self.inner = ContestLoss(gate=gate, gather_distributed=several and local_loss)
 
     def forward(
         self,
@@ -61,7 +64,7 @@ class WEINCELoss(ClipLoss):
         output_dict: bool = False,
     ) -> Tensor | dict[str, Tensor]:
         """Loss of image and text features, (N, D) each, at temperature 1 / logit_scale."""
-        if self.world_size > 1:
+        if self.world_size > 1 and not self.local_loss:
             image_features, text_features = gather_features(
                 image_features,
                 text_features,

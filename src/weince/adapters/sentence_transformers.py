@@ -35,7 +35,8 @@ class WEINCELoss(nn.Module):
         model: the SentenceTransformer.
         scale: 1 / tau, > 0.
         similarity_fct: cosine similarity, the only one with a cap at 1; there for the signature.
-        gather_across_devices: refused with several processes: candidates of other devices are not gathered yet.
+        gather_across_devices: whether candidates and statistics are those of all processes. The value is then that of
+            the whole batch, theirs of the own anchors; gradients agree.
         directions: ("query_to_doc",), or with "doc_to_query" too: each with its own softmax and tail, mean of both:
             `partition_mode="per_direction"` there; a joint softmax has no tail of one anchor.
         gate: how weight and slope are measured; `weince.INFONCE` is `MultipleNegativesRankingLoss`.
@@ -63,7 +64,7 @@ class WEINCELoss(nn.Module):
         self.similarity_fct = similarity_fct
         self.gather_across_devices = gather_across_devices
         self.directions = tuple(directions)
-        self.inner = ContestLoss(1 / scale, gate)
+        self.inner = ContestLoss(1 / scale, gate, gather_distributed=gather_across_devices)
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor | None = None) -> Tensor:
         """Loss of tokenised columns, as the trainer gives them; labels are not read."""
@@ -74,11 +75,6 @@ class WEINCELoss(nn.Module):
         """Loss of embeddings (N, D) of anchors, positives and negatives, a tensor for each column."""
         if len(embeddings) < 2:
             raise ValueError(f"Parameter `embeddings` should have at least 2 columns. Found {len(embeddings)}.")
-        if self.gather_across_devices and torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
-            raise NotImplementedError(
-                "Parameter `gather_across_devices` should be False: candidates of other devices are not gathered yet. "
-                f"Found True in {torch.distributed.get_world_size()} processes."
-            )
         query, positive, *negatives = embeddings
         own = torch.stack(negatives, dim=1) if negatives else None
         contests = [explicit_negatives(query, positive, own)]
