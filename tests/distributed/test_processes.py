@@ -38,3 +38,9 @@ def test_adapters_gather_as_their_libraries_do():
     done = together(2, script="adapters_same.py")
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("done") == 2
+
+
+def test_lightning_trains_to_the_weights_of_one_process():
+    done = together(2, script="lightning_same.py")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "the same weights" in done.stdout
