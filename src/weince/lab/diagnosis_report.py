@@ -19,6 +19,7 @@ from weince.lab.files import csv_text, json_text, write_folder
 from weince.lab.recipe import RecipeError
 from weince.tails.domain import Estimate, Tail
 from weince.tails.plots import anchors_figure, tail_figure, thresholds_figure
+from weince.tails.search import Pairs
 
 __all__ = ["check_output", "png", "print_diagnosis", "render", "write_diagnosis"]
 
@@ -57,7 +58,13 @@ def write_diagnosis(diagnosis: Diagnosis, folder: Path) -> Path:
         "thresholds": thresholds_figure(d.tails, d.excess),
         "anchors": anchors_figure(d.anchors.nearness, d.anchors.slope_line, d.anchors.weight, d.background),
     }
-    tables = {"anchors": _anchor_rows(d), "thresholds": _threshold_rows(d.tails), "exceedances": _exceedance_rows(d)}
+    tables = {
+        "anchors": _anchor_rows(d),
+        "thresholds": _threshold_rows(d.tails),
+        "exceedances": _pairs(d, d.found.pool),
+    }
+    if d.found.duplicates_in_all:
+        tables["duplicates"] = _pairs(d, d.found.duplicates)
     write_folder(
         folder,
         {f"figures/{name}.png": png(figure) for name, figure in figures.items()}
@@ -171,9 +178,8 @@ def _estimate(name: str, e: Estimate) -> dict[str, float]:
     }  # fmt: skip
 
 
-def _exceedance_rows(d: Diagnosis) -> list[dict[str, Any]]:
-    pool = d.found.pool
-    columns = (pool.similarity.tolist(), d.anchors.row[pool.anchor].tolist(), pool.candidate.tolist())
+def _pairs(d: Diagnosis, pairs: Pairs) -> list[dict[str, Any]]:
+    columns = (pairs.similarity.tolist(), d.anchors.row[pairs.anchor].tolist(), pairs.candidate.tolist())
     return [{"similarity": f"{s:.7g}", "anchor": a, "candidate": c} for s, a, c in zip(*columns, strict=True)]
 
 
