@@ -21,6 +21,7 @@ from weince.__main__ import main
 from weince.formula import blended_logits
 from weince.gate import Gate, mix
 from weince.lab.diagnose import Question, diagnose
+from weince.lab.diagnosis_report import write_diagnosis
 from weince.tail import measure_tail
 
 HOSTILE = "</script><script>window.broken = true</script><b>&amp;"
@@ -183,6 +184,10 @@ def test_duplicates_are_counted_and_left_out(tmp_path):
     x[1::2][:30] = x[::2][:30]
     np.save(tmp_path / "e.npy", x)
     found = diagnose(Question(tmp_path / "e.npy"))
+    write_diagnosis(found, tmp_path / "out")
+    with (tmp_path / "out" / "duplicates.csv").open(newline="") as file:
+        pairs = {(int(row["anchor"]), int(row["candidate"])) for row in csv.DictReader(file)}
+    assert pairs == {(2 * k, 2 * k + 1) for k in range(30)} | {(2 * k + 1, 2 * k) for k in range(30)}
     assert found.summary["duplicate_pairs"] == 60
     assert found.found.pool.similarity[0] < 0.99
     assert any(note.startswith("60 pairs are the same thing twice") for note in found.verdict.notes)

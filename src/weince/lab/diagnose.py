@@ -3,7 +3,7 @@
 file -> rows at length 1 -> hardest negatives, exactly -> the tail of all pairs, and each anchor's as the loss sees it
 
 <output>/diagnosis.json   everything the page says
-anchors.csv, thresholds.csv, exceedances.csv
+anchors.csv, thresholds.csv, exceedances.csv (duplicates.csv)
 figures/*.png             report.html, which opens offline
 """
 
