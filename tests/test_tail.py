@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 import reference
-from weince import InfoNCELoss, weince_loss
+from weince import Gate, InfoNCELoss, weince_loss
 from weince.candidates import unit_rows
-from weince.tail import TailFit, TailRule, fit_tail, tail_size, tail_sizes
+from weince.tail import TailFit, TailRule, fit_tail, measure_tail, tail_size, tail_sizes
 
 EPS = 1e-6
 EDGES = [1, 2, 3, 4, 5, 10, 19, 20, 21, 39, 40, 41, 59, 60, 61, 100]
@@ -247,3 +247,21 @@ def test_rounding_noise_is_no_tail(dtype: torch.dtype):
         (0.5 + 5e-4 * torch.rand(6, 40, generator=generator, dtype=dtype)).sort(descending=True).values, 1e-6
     )
     assert fit.valid.all()
+
+
+def test_tails_of_their_own_size_are_the_oracles_where_no_line_is_fitted():
+    """Maximum likelihood alone needs no order; the ends of tails of different sizes do."""
+    generator = torch.Generator().manual_seed(11)
+    similarity = 2 * torch.rand(4, 400, generator=generator, dtype=torch.float64) - 1
+    counts = torch.tensor([150, 20, 50, 400])
+    for row, count in zip(similarity, counts, strict=True):
+        row[count:] = float("-inf")
+    rule = Gate(evidence="endpoint", slope_estimator="maximum_likelihood").rule
+    fit = measure_tail(similarity.clone(), 400, counts, rule, EPS)
+    for i, count in enumerate(counts.tolist()):
+        shortfalls, size = [1 - s for s in similarity[i, :count].tolist()], tail_size(count, 0.1, 32)
+        assert fit.slope[i].item() == pytest.approx(reference.likelihood_slope(shortfalls, size, EPS), rel=1e-9)
+        expected = reference.moments(sorted(shortfalls)[:size])
+        assert (fit.dispersion[i].item(), fit.excess[i].item(), fit.points[i].item()) == pytest.approx(
+            expected, rel=1e-9
+        )

@@ -6,13 +6,28 @@ directions are operators of their own, so that a compiled graph holds them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["agree", "gather_rows", "gather_values", "rank", "sum_over_processes", "world_size"]
+__all__ = [
+    "DisagreementError",
+    "agree",
+    "gather_rows",
+    "gather_values",
+    "rank",
+    "refusing_together",
+    "sum_over_processes",
+    "world_size",
+]
+
+
+class DisagreementError(ValueError):
+    """Processes that do not describe the same; raised on all of them."""
 
 
 def world_size() -> int:
@@ -68,7 +83,24 @@ def agree(description: str, what: str) -> None:
         return
     said_by_all = [bytes(row.tolist()).rstrip(b"\0").decode(errors="replace") for row in everyone]
     found = "; ".join(f"process {place}: {text}" for place, text in enumerate(said_by_all))
-    raise ValueError(f"With `gather_distributed`, {what} should be the same on every process. Found {found}.")
+    raise DisagreementError(f"With `gather_distributed`, {what} should be the same on every process. Found {found}.")
+
+
+@contextmanager
+def refusing_together(several: bool) -> Iterator[None]:
+    """Tells the other processes, which wait in `agree`, when this one refuses what it was given.
+
+    Args:
+        several: whether they do.
+    """
+    try:
+        yield
+    except DisagreementError:
+        raise
+    except (TypeError, ValueError) as error:
+        if several:
+            agree(f"refused: {error}", "the batch")
+        raise
 
 
 def _gather_rows(z: Tensor) -> Tensor:

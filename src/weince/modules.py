@@ -6,12 +6,14 @@ as they are computed.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from weince.checks import check_finite_rows, check_weights
 from weince.gate import Gate
-from weince.gather import gather_values
+from weince.gather import gather_values, refusing_together
 from weince.loss import ContestLoss, Implementation, Reduction, WEINCEOutput
 from weince.queue import EmbeddingQueue
 from weince.settings import explicit_negatives, labelled, queued, swapped, two_towers, two_views
@@ -71,6 +73,12 @@ class _Setting(nn.Module):
             implementation=implementation,
             gather_distributed=gather_distributed,
         )
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return super().__call__(*inputs, **options)
+        with refusing_together(self.inner.gather_distributed):
+            return super().__call__(*inputs, **options)
 
     def _check(self, **embeddings: Tensor | None) -> None:
         if self.check_finite:

@@ -105,7 +105,9 @@ def measure_tail(negatives: Tensor, most: int, counts: Tensor | None, rule: Tail
         rule: what to measure.
         eps: floor of the shortfall.
     """
-    hardest = largest(negatives, tail_size(most, rule.fraction, rule.minimum), ordered=rule.lines)
+    # Anchors that differ in the number of negatives have the tail's end at different places of the order.
+    ordered = rule.lines or counts is not None
+    hardest = largest(negatives, tail_size(most, rule.fraction, rule.minimum), ordered)
     sizes = None if counts is None else tail_sizes(counts, rule)
     return fit_tail(hardest, eps, sizes, rule.estimator, rule.lines, rule.moments)
 

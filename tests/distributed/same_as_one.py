@@ -201,6 +201,19 @@ def refused(rank: int, world: int) -> None:
         assert f"process {world - 1}: (22, 6) anchors" in text, text
     else:
         raise AssertionError("an uneven batch was taken")
+    # One process refuses by itself, and the others are told.
+    z = torch.randn(N, D)
+    z[2, 1] = torch.nan if rank == 0 else 0.0
+    for criterion, given in (
+        (WEINCELoss(gather_distributed=True, check_finite=True), (z, z)),
+        (TwoTowerLoss(gather_distributed=True), (z, z[: N - (rank == 0)])),
+    ):
+        told = ""
+        try:
+            criterion(*given)
+        except ValueError as error:
+            told = str(error)
+        assert "process 0: refused: Parameter `" in told, told
 
 
 def main() -> None:

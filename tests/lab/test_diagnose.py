@@ -205,13 +205,14 @@ REFUSALS = [
     (["nan.npy"], "NaN or infinity in 1 of 300 rows: 7."),
     (["collapsed.npy"], "collapsed"),
     (["good.npy", "--labels", "short.txt"], "Found 3"),
-    (["good.npy", "--labels", "one.txt"], "should leave more than 200 pairs"),
+    (["good.npy", "--labels", "one.txt"], "should leave at least 20,000 pairs"),
     (["good.npy", "--corpus", "other.npy"], "should have D = 5 columns"),
     (["good.npy", "--corpus", "good.npy", "--labels", "short.txt"], "given together"),
     (["good.npy", "--paired"], "`paired` needs a `corpus`"),
     (["good.npy", "--anchors", "3"], "`anchors` should be an integer >= 20. Found 3."),
     (["good.npy", "--temperature", "-1"], "`temperature` should be finite and > 0"),
     (["good.npy", "--output", "taken"], "earlier diagnosis"),
+    (["good.npy", "--output", "project"], "earlier diagnosis"),
     (["good.npy", "--output", "/dev/null/x"], "/dev/null"),
     (["empty"], "recipe.toml"),
     (["good.npy", "--anchor", "x"], "x"),
@@ -233,6 +234,9 @@ def test_what_cannot_be_used_is_refused_and_nothing_is_written(words, says, tmp_
     (tmp_path / "one.txt").write_text("a\n" * 300)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.tex").write_text("mine")
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "training.json").write_text("{}")  # a name that we use, beside work that is not ours
+    (tmp_path / "project" / "train.py").write_text("mine")
     (tmp_path / "empty").mkdir()
     before = sorted(tmp_path.rglob("*"))
     try:

@@ -215,3 +215,31 @@ def test_labels_that_do_not_fit_are_refused(labels, says, tmp_path):
 def test_labels_that_are_nowhere_are_named():
     with pytest.raises(RecipeError, match="`labels` should be a file, or the name of an array in e"):
         read_labels("colour", embeddings_of(rows(), "e"), "labels")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale"), [(np.float32, 1e-25), (np.float32, 1e20), (np.float64, 1e170), (np.float64, 1e-200)]
+)
+def test_rows_of_any_scale_come_to_length_1(dtype, scale):
+    x = rows(np.float64)
+    found = embeddings_of((x * scale).astype(dtype), "e")
+    np.testing.assert_allclose(found.unit(0, 300), x / np.linalg.norm(x, axis=1, keepdims=True), atol=1e-6)
+    assert found.lengths[0] == pytest.approx(np.linalg.norm(x, axis=1).min() * scale, rel=1e-3)
+
+
+def test_labels_that_only_look_alike_stay_apart():
+    unsigned, signed = codes(np.array([2**60, 2**60 + 1], np.uint64), np.array([2**60], np.int64))
+    assert unsigned[0] == signed[0]
+    assert unsigned[0] != unsigned[1]
+
+
+def test_a_missing_label_is_refused_and_a_key_where_there_is_none(tmp_path):
+    parquet.write_table(pyarrow.table({"l": [None, "a"] * 150}), tmp_path / "l.parquet")
+    with pytest.raises(RecipeError, match="150 rows without"):
+        read_labels(str(tmp_path / "l.parquet"), embeddings_of(rows(), "e"), "labels")
+    with pytest.raises(RecipeError, match="`key` names an array"):
+        open_embeddings(write(tmp_path / "e.npy", rows()), "z")
+    path = tmp_path / "half.pt"
+    torch.save({"z": torch.from_numpy(rows()), "l": torch.ones(300).bfloat16()}, path)
+    with pytest.raises(RecipeError, match="one integer or string"):
+        read_labels("l", open_embeddings(path, "z"), "labels")

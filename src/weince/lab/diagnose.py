@@ -38,6 +38,8 @@ BACKGROUND = 1000
 """Rows against which the similarity of random pairs is measured."""
 NEIGHBOURS = 8
 """Hardest negatives of an anchor that are shown by name."""
+LEAST_PAIRS = 200
+"""In a tail that is judged."""
 TAIL_SHARE = 0.01
 """Of all pairs, at most: a tail of more is not one."""
 
@@ -224,13 +226,18 @@ def examine(
         lambda rows: progress("Searching", rows, total),
     )
     progress("Fitting", total, total)
-    similarity = found.pool.similarity.astype(np.float64)
-    if len(similarity) <= 200:
+    negatives = int(found.negatives.sum())
+    pooled = min(pooled, int(TAIL_SHARE * negatives))
+    if pooled < LEAST_PAIRS:
         raise RecipeError(
-            f"Parameter `file`: {question.file} should leave more than 200 pairs of negatives. "
-            f"Found {len(similarity):,}: labels or ids make nearly all rows positives."
+            f"Parameter `file`: {question.file} should leave at least {int(LEAST_PAIRS / TAIL_SHARE):,} pairs of "
+            f"negatives, whose largest hundredth is the tail. Found {negatives:,} of {len(chosen):,} anchors: draw "
+            "more, or look at labels, ids and duplicates."
         )
-    dyads = Dyads(chosen[found.pool.anchor], found.pool.candidate + (0 if one else queries.shape[0]))
+    found = found._replace(pool=found.pool.at(np.arange(pooled + 1)))
+    similarity = found.pool.similarity.astype(np.float64)
+    others_from = 0 if one else queries.shape[0]
+    dyads = Dyads(chosen[found.pool.anchor], found.pool.candidate + others_from)
     tails = stability(similarity, dyads, len(similarity) - 1)
     if not tails:
         raise RecipeError(

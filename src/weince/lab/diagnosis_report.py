@@ -12,6 +12,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from weince.lab.diagnose import Diagnosis
@@ -24,7 +25,17 @@ from weince.tails.search import Pairs
 __all__ = ["check_output", "png", "print_diagnosis", "render", "write_diagnosis"]
 
 MARKS = ("diagnosis.json", "training.json")
-"""What tells a folder of ours from anybody else's."""
+OURS = {
+    *MARKS,
+    "anchors.csv",
+    "thresholds.csv",
+    "exceedances.csv",
+    "duplicates.csv",
+    "training.csv",
+    "figures",
+    "report.html",
+}
+"""All that lies in a folder of ours: one that holds anything else is not replaced."""
 PAGE_ANCHORS = 2000
 
 
@@ -34,7 +45,8 @@ def check_output(folder: Path) -> None:
     Raises:
         RecipeError: it does, or it is a file.
     """
-    if folder.is_dir() and (not any(folder.iterdir()) or any((folder / mark).is_file() for mark in MARKS)):
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if folder.is_dir() and found <= OURS and (not found or found & set(MARKS)):
         return
     if folder.exists():
         raise RecipeError(
@@ -111,8 +123,8 @@ def print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
         table.add_row(
             f"{tail.threshold:.3f}",
             f"{tail.n:,}" + ("" if tail.regular else " m"),
-            _with_interval(best.shape, best.shape_interval, 2),
-            _with_interval(best.endpoint, best.endpoint_interval, 3),
+            escape(_with_interval(best.shape, best.shape_interval, 2)),
+            escape(_with_interval(best.endpoint, best.endpoint_interval, 3)),
             f"{tail.test.p_value:.1g}",
         )
     console.print(table)
@@ -121,14 +133,14 @@ def print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
     measured = d.summary["loss"]
     console.print(
         f"Anchors: slope {measured['slope_likelihood']['median']:.2f} "
-        f"[{measured['slope_likelihood']['q05']:.2f}, {measured['slope_likelihood']['q95']:.2f}], "
+        f"({measured['slope_likelihood']['q05']:.2f} to {measured['slope_likelihood']['q95']:.2f}), "
         f"local dimension {2 * measured['slope_likelihood']['median']:.1f}, nearness "
         f"{measured['nearness']['median']:.3g}, effective temperature "
         f"{measured['effective_temperature']['median']:.3g} (medians; 5 % and 95 %)."
     )
     for note in d.verdict.notes:
-        console.print(f"[dim]{note}[/dim]", highlight=False)
-    console.print(f"[bold]{d.verdict.text}[/bold]", highlight=False)
+        console.print(note, style="dim", highlight=False, markup=False)
+    console.print(d.verdict.text, style="bold", highlight=False, markup=False)
 
 
 def _with_interval(value: float, interval: tuple[float, float], digits: int) -> str:

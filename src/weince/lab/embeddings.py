@@ -62,8 +62,9 @@ class Embeddings:
         yield from _chunks(self.shape, self.unit)
 
     def unit(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Rows [start, stop) at length 1; lengths are taken in float64, products are float32."""
+        """Rows [start, stop) at length 1, whatever their scale."""
         rows = _values(self.part(start, stop))
+        rows = rows / np.abs(rows).max(axis=1, keepdims=True)  # whose squares neither overflow nor vanish
         return (rows / np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]).astype(np.float32)
 
     def take(self, index: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -129,7 +130,11 @@ def read_labels(given: str, embeddings: Embeddings, option: str) -> NDArray[Any]
             raise RecipeError(
                 f"Parameter `{option}` should be a file, or the name of an array in {embeddings.path}. Found {given!r}."
             )
-    labels = found.numpy() if isinstance(found, torch.Tensor) else np.asarray(found)
+    if isinstance(found, torch.Tensor):
+        found = found.to_dense().double().numpy() if found.is_floating_point() else found.to_dense().numpy()
+    labels = np.asarray(found)
+    if labels.dtype.kind == "S":
+        labels = np.char.decode(labels, "utf-8", "replace")
     if labels.ndim != 1 or labels.dtype.kind not in "iuUSb":
         raise RecipeError(
             f"Parameter `{option}` should be one integer or string for each row. "
@@ -145,7 +150,8 @@ def read_labels(given: str, embeddings: Embeddings, option: str) -> NDArray[Any]
 
 def codes(*labels: NDArray[Any]) -> list[NDArray[np.int64]]:
     """Integers that are equal where labels are, across several arrays."""
-    kinds = {"number" if part.dtype.kind in "iub" else "text" for part in labels}
+    # NumPy makes floats of signed and unsigned integers together, and one of many 64-bit numbers.
+    kinds = {part.dtype.kind for part in labels}
     together = np.concatenate([part if len(kinds) == 1 else part.astype(str) for part in labels])
     places = np.unique(together, return_inverse=True)[1].astype(np.int64)
     return np.split(places, np.cumsum([len(part) for part in labels])[:-1])
@@ -182,6 +188,8 @@ def _open(path: Path, key: str | None, option: str) -> Opened:
     if suffix not in SUFFIXES:
         raise RecipeError(f"Parameter `{option}` should end in {', '.join(SUFFIXES)}. Found {path.name!r}.")
     if suffix == ".npy":
+        if key is not None:
+            raise RecipeError(f"Parameter `key` names an array of a file that holds several. Found {key!r} for {path}.")
         whole = np.load(path, mmap_mode="r", allow_pickle=False)
         shape, dtype = _matrix(whole, path, option)
         # Opened anew for each part, so that no more of the file stays in memory than a part.
@@ -262,8 +270,10 @@ def _open_parquet(path: Path, key: str | None, option: str) -> Opened:
 def _from_arrow(column: Any) -> NDArray[Any]:
     import pyarrow
 
-    integers = pyarrow.types.is_integer(column.type) or pyarrow.types.is_boolean(column.type)
-    return np.array(column.to_pylist(), dtype=np.int64 if integers else np.str_)
+    if column.null_count:
+        raise RecipeError(f"A column of labels should have one in each row. Found {column.null_count:,} rows without.")
+    text = pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type)
+    return np.array(column.to_pylist(), dtype=np.str_) if text else column.to_numpy()
 
 
 def _label_file(path: Path, option: str) -> Any:
@@ -353,11 +363,12 @@ def _look(
     for start, raw in _chunks(shape, part):
         rows = _values(raw)
         digest.update(np.ascontiguousarray(rows).data)
-        squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
-        finite = np.isfinite(squares) | np.isfinite(rows).all(axis=1)
+        largest = np.abs(rows).max(axis=1).astype(np.float64)  # NaN where there is one
+        finite = np.isfinite(largest)
+        scaled = rows / np.where(finite & (largest > 0), largest, 1).astype(rows.dtype)[:, None]
         bad["NaN or infinity"] += (start + np.flatnonzero(~finite)).tolist()
-        bad["zeros alone"] += (start + np.flatnonzero(finite & (squares == 0))).tolist()
-        lengths = np.sqrt(squares)
+        bad["zeros alone"] += (start + np.flatnonzero(largest == 0)).tolist()
+        lengths = largest * np.sqrt(np.einsum("ij,ij->i", scaled, scaled, dtype=np.float64))
         shortest, longest = min(shortest, float(lengths.min())), max(longest, float(lengths.max()))
         first = rows[0].copy() if first is None else first
         constant = constant and bool((rows == first).all())

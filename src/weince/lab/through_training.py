@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from weince.lab.data import load
@@ -65,7 +67,7 @@ def examine_epochs(question: Question, progress: Progress = lambda what, done, t
     if question.data_dir is not None:
         settings["data_dir"] = question.data_dir
     recipe = Recipe(**settings)
-    kept = sorted(folder.glob("runs/*/kept/[0-9]*.safetensors"))
+    kept = sorted(folder.glob(f"runs/*/kept/{'[0-9]' * 5}.safetensors"))
     if not kept:
         raise RecipeError(
             f"Parameter `file`: {folder} should hold epochs that were kept. Found none: run its comparison with "
@@ -73,7 +75,11 @@ def examine_epochs(question: Question, progress: Progress = lambda what, done, t
         )
     splits = load(recipe)
     stored = folder / "data.json"
-    if stored.is_file() and json.loads(stored.read_text(encoding="utf-8"))["sha256"] != splits.fingerprint:
+    try:
+        known = json.loads(stored.read_text(encoding="utf-8"))["sha256"] if stored.is_file() else splits.fingerprint
+    except (ValueError, KeyError, TypeError):
+        raise RecipeError(f"{stored} is damaged. Remove it to go on without comparing the images.") from None
+    if known != splits.fingerprint:
         raise RecipeError("Parameter `data_dir` should hold the images of the comparison. Found other ones.")
     pixels = splits.validation.pixels
     rows: list[dict[str, Any]] = []
@@ -81,10 +87,14 @@ def examine_epochs(question: Question, progress: Progress = lambda what, done, t
         run = _run(path.parent.parent.name)
         progress(f"{NAMES[run.loss]} at {run.temperature:g}, seed {run.seed}", place, len(kept))
         model = build(recipe, run.seed, splits.training)
-        state = load_file(path)
-        for name, half in model._asdict().items():
-            part = {key.removeprefix(f"{name}."): v for key, v in state.items() if key.startswith(f"{name}.")}
-            half.load_state_dict(part)
+        try:
+            state = load_file(path)
+            for name, half in model._asdict().items():
+                part = {key.removeprefix(f"{name}."): v for key, v in state.items() if key.startswith(f"{name}.")}
+                half.load_state_dict(part)
+        except (SafetensorError, RuntimeError) as error:
+            reason = str(error).split("\n")[0]
+            raise RecipeError(f"{path} is damaged, or of another recipe: {reason}.") from None
         features = torch.from_numpy(extract(freeze(model.encoder), pixels))
         with torch.no_grad():
             embeddings = freeze(model.projection)(features).numpy()
@@ -95,8 +105,10 @@ def examine_epochs(question: Question, progress: Progress = lambda what, done, t
 
 
 def _run(slug: str) -> Run:
-    loss, temperature, seed = slug.rsplit("-", 2)
-    return Run(loss, float(temperature[1:]), int(seed[1:]))  # pyright: ignore
+    found = re.fullmatch(rf"({'|'.join(map(re.escape, NAMES))})-t(.+)-s(\d+)", slug)
+    if found is None:
+        raise RecipeError(f"A run's folder should be named LOSS-tTEMPERATURE-sSEED. Found {slug!r}.")
+    return Run(found[1], float(found[2]), int(found[3]))  # pyright: ignore
 
 
 def _row(question: Question, found: Any) -> dict[str, Any]:
@@ -183,4 +195,4 @@ def print_epochs(epochs: Epochs, console: Console) -> None:
         )  # fmt: skip
     console.print(table)
     for text in epochs.summary["sentences"]:
-        console.print(f"[bold]{text}[/bold]", highlight=False)
+        console.print(text, style="bold", highlight=False, markup=False)

@@ -227,7 +227,7 @@ def stability(similarity: Array, dyads: Dyads | None, most: int, steps: int = 9)
     sizes = np.unique(np.geomspace(most, min(LEAST, most), steps).round().astype(int))[::-1]
     tails = []
     for n in map(int, sizes):
-        if similarity[0] - similarity[n] > 1e-6:  # otherwise nothing but rounding is left
+        if similarity[0] - similarity[n - 1] > 1e-6:  # otherwise nothing but rounding is left
             tails.append(fit_tail_at(similarity, dyads, n))
     return tails
 
@@ -246,13 +246,14 @@ def judge(tails: list[Tail], largest: float) -> Verdict:
     ends = f"endpoint {_place(best.endpoint)} [{_place(end.low)}, {_place(end.high)}]"
     settled = deeper is None or _holds(deeper, CAP)
     kind: Kind
-    if tail.test.p_value > LEVEL and best.shape_interval.low > 0:
+    undecided = tail.test.p_value > LEVEL or np.isinf(best.endpoint)
+    if undecided and best.shape_interval.low > 0:
         kind = "heavy"
         text = (
             f"Heavier than exponential, {shape}: no sign of an end. Look for clusters of near-duplicates; "
             "a correction at 1 would act on them alone."
         )
-    elif tail.test.p_value > LEVEL:
+    elif undecided:
         kind = "exponential"
         told = -2 * norm.ppf(0.95) * np.sqrt(best.inflation / tail.n)
         text = (
@@ -275,7 +276,7 @@ def judge(tails: list[Tail], largest: float) -> Verdict:
     elif end.high < CAP:
         kind, text = (
             "short",
-            f"Bounded, but ends at {best.endpoint:.2f}: {shape}, {ends}: no reason for a correction at 1.",
+            f"Bounded, but ends at {_short(best.endpoint)}: {shape}, {ends}: no reason for a correction at 1.",
         )
     else:
         kind = "beyond"
@@ -314,4 +315,10 @@ def _holds(tail: Tail, place: float) -> bool:
 
 
 def _place(value: float) -> str:
-    return "none" if np.isinf(value) else f"{value:.3f}"
+    if np.isinf(value):
+        return "none"
+    return f"{value:.3f}" if abs(CAP - value) >= 0.0005 else f"{value:.5f}"  # which side of the cap
+
+
+def _short(value: float) -> str:
+    return f"{value:.2f}" if value < 0.99 else _place(value)
