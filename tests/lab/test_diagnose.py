@@ -250,9 +250,9 @@ def test_what_cannot_be_used_is_refused_and_nothing_is_written(words, says, tmp_
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 def test_a_stop_leaves_the_earlier_diagnosis_or_nothing(sent, tmp_path):
-    np.save(tmp_path / "e.npy", sphere(60_000, 64))
+    np.save(tmp_path / "e.npy", sphere(300_000, 32))  # far more than is searched before the signal comes
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    command = [sys.executable, "-u", "-m", "weince", "diagnose", "e.npy", "--anchors", "6000"]
+    command = [sys.executable, "-u", "-m", "weince", "diagnose", "e.npy", "--anchors", "20000"]
     running = subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
