@@ -24,7 +24,7 @@ ROOMS = {
     "operator": {"candidates", "gate", "tail", "tiled"},
     "loss": {"candidates", "checks", "distributed", "formula", "gate", "operator", "settings", "tail", "tiled"},
     "modules": {"checks", "gate", "gather", "loss", "queue", "settings"},
-    "released": {"candidates", "checks", "formula", "settings", "tail"},
+    "released": {"candidates", "checks", "distributed", "formula", "gather", "settings", "tail"},
     "__init__": {"gate", "loss", "modules", "queue", "released", "tail"},
     "__main__": {"weince", "lab.cli"},  # the lab's door: `python -m weince`, imported by no other
 }

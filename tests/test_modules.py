@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from batches import clusters
+from batches import clusters, views
 from weince import (
     INFONCE,
     EmbeddingQueue,
@@ -232,3 +232,14 @@ REFUSED: list[tuple[str, Callable[[], object], type[Exception]]] = [
 def test_bad_input_is_refused_by_name(name: str, call: Callable[[], object], kind: type[Exception]):
     with pytest.raises(kind, match=rf"^Parameter `{name}` should .*Found .*\.$"):
         call()
+
+
+@pytest.mark.parametrize("implementation", ["dense", "tiled"])
+def test_gathering_in_one_process_changes_nothing(implementation):
+    alone, gathering = (
+        (z_a.requires_grad_(), z_b.requires_grad_()) for z_a, z_b in (views(40, 6, seed=3), views(40, 6, seed=3))
+    )
+    for batch, gather in ((alone, False), (gathering, True)):
+        WEINCELoss(0.2, implementation=implementation, gather_distributed=gather)(*batch).backward()
+    for one, other in zip(alone, gathering, strict=True):
+        assert torch.equal(one.grad, other.grad)

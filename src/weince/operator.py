@@ -40,6 +40,7 @@ class Losses(NamedTuple):
     tail: TailFit | None
 
 
+@torch.no_grad()
 def tiled_tails(contest: Candidates, gate: Gate, terms: Terms) -> TailFit:
     """Fits of all anchors, tile by tile, where their weights take more than these."""
     return TailFit(*torch.ops.weince.tails(*_arguments(contest, gate, terms, torch.empty_like(terms.scale))))

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from weince.candidates import Candidates
 from weince.checks import check_embeddings, check_number
+from weince.distributed import gathered, total_over_processes
 from weince.formula import blended_logits, per_anchor_loss
+from weince.gather import gather_values, refusing_together, world_size
 from weince.settings import two_views
 from weince.tail import fit_tail
 
@@ -33,7 +35,7 @@ class PooledSlope(NamedTuple):
 def top_m_loss(
     contest: Candidates, top: int, *, weight: float, slope: Tensor | float, temperature: float, eps: float
 ) -> Tensor:
-    """Cross-entropy over the positive and the M hardest negatives, mean over anchors.
+    """Cross-entropy over the positive and the M hardest negatives, of each anchor.
 
     Args:
         contest: who competes.
@@ -44,7 +46,7 @@ def top_m_loss(
         eps: floor of the shortfall.
 
     Returns:
-        Scalar, in nats; carries gradient to the embeddings, not to the slope.
+        (A,), in nats; carries gradient to the embeddings, not to the slope.
     """
     similarity = contest.similarity()
     hardest = (
@@ -55,11 +57,11 @@ def top_m_loss(
     logits = blended_logits(torch.cat([won, hardest], dim=1), weight, slope, temperature, eps)
     first = torch.zeros_like(logits, dtype=torch.bool)
     first[:, 0] = True
-    return per_anchor_loss(logits, first, ~first).mean()
+    return per_anchor_loss(logits, first, ~first)
 
 
 @torch.no_grad()
-def pooled_slope(contest: Candidates, eps: float) -> PooledSlope:
+def pooled_slope(contest: Candidates, eps: float, processes: int = 1) -> PooledSlope:
     """The Weibull line of `fit_tail` on the negatives of all anchors pooled.
 
     Of the K pooled negatives it takes the int(0.05 K) hardest, at least 1,024 and at most all. Fewer than ten give
@@ -68,13 +70,18 @@ def pooled_slope(contest: Candidates, eps: float) -> PooledSlope:
     Args:
         contest: who competes.
         eps: floor of the shortfall.
+        processes: that hold other anchors of the same batch.
     """
     similarity = contest.similarity()
     pooled = similarity.masked_fill(~contest.roles().negative, float("-inf")).flatten()
-    count = similarity.shape[0] * contest.negatives
+    count = processes * similarity.shape[0] * contest.negatives
     if count < 10:
         return PooledSlope(pooled.new_zeros(()), pooled.new_zeros(()))
-    fit = fit_tail(pooled.topk(min(count, max(1024, int(0.05 * count)))).values.unsqueeze(0), eps)
+    taken = min(count, max(1024, int(0.05 * count)))
+    hardest = pooled.topk(min(taken, len(pooled))).values
+    if processes > 1:  # the hardest of all are among the hardest of each
+        hardest = gather_values(hardest).topk(taken).values
+    fit = fit_tail(hardest.unsqueeze(0), eps)
     return PooledSlope(fit.slope[0], fit.r2[0])
 
 
@@ -95,6 +102,7 @@ class ReleasedTopMLoss(nn.Module):
         momentum: of the running slope, in [0, 1].
         initial_slope: beta_0, > 0.
         eps: floor of the shortfall, in (0, 1).
+        gather_distributed: take candidates and the pool of all processes, see `contest_loss`.
 
     Source: released reproduction of arXiv:2606.00262 (hsme98/weince @ 49485f3), as specified, not as coded.
 
@@ -116,6 +124,8 @@ class ReleasedTopMLoss(nn.Module):
         momentum: float = 0.9,
         initial_slope: float = 4.0,
         eps: float = 1e-6,
+        *,
+        gather_distributed: bool = False,
     ) -> None:
         super().__init__()
         check_number("temperature", temperature, "finite and > 0", lambda v: v > 0)
@@ -131,27 +141,30 @@ class ReleasedTopMLoss(nn.Module):
         self.softmax_share = softmax_share
         self.momentum = momentum
         self.eps = eps
+        self.gather_distributed = gather_distributed
         self.register_buffer("slope", torch.tensor(float(initial_slope)))
 
     def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
         """Loss of embeddings z_a and z_b, (N, D) each."""
-        check_embeddings(z_a, z_b)
+        with refusing_together(self.gather_distributed):
+            check_embeddings(z_a, z_b)
+        processes = world_size() if self.gather_distributed else 1
         with torch.autocast(device_type=z_a.device.type, enabled=False):
             contest = two_views(z_a, z_b)
+            if processes > 1:
+                contest = gathered(contest)
             if self.training:
-                self._move(pooled_slope(contest, self.eps))
+                self._move(pooled_slope(contest, self.eps, processes))
             weibit, softmax = (
                 top_m_loss(
-                    contest,
-                    self.top,
-                    weight=weight,
-                    slope=self.slope,
-                    temperature=self.temperature,
-                    eps=self.eps,
+                    contest, self.top, weight=weight, slope=self.slope, temperature=self.temperature, eps=self.eps
                 )
                 for weight in (1.0, 0.0)
             )
-        return self.weibit_share * weibit + self.softmax_share * softmax
+            each = self.weibit_share * weibit + self.softmax_share * softmax
+            if processes > 1:
+                return total_over_processes(each.sum(), each.new_full((), len(each)))
+        return each.mean()
 
     @torch.no_grad()
     def _move(self, pooled: PooledSlope) -> None:

@@ -19,6 +19,7 @@ from weince import (
     INFONCE,
     Gate,
     QueueLoss,
+    ReleasedTopMLoss,
     RetrievalLoss,
     SupervisedLoss,
     TwoTowerLoss,
@@ -148,6 +149,16 @@ def statistics(rank: int, world: int) -> None:
         assert own.tail is not None
         assert whole.tail is not None
         near(own.tail.slope, whole.tail.slope[views], 1e-12, "slope")
+    # The released terms: one running slope from the pool of all.
+    one, many = (ReleasedTopMLoss(0.2, 7, gather_distributed=gather).double() for gather in (False, True))
+    for flip in (False, True):
+        a, b = (x[name].flip(1) if flip else x[name] for name in ("a", "b"))
+        expected, gradients = value_and_gradients(("a", "b"), one, {"a": a, "b": b})
+        value, found = value_and_gradients(("a", "b"), many, {"a": a[mine], "b": b[mine]})
+        near(value, expected, 1e-12, "released")
+        near(many.slope, one.slope, 1e-12, "released slope")
+        for part, gradient in zip(found, gradients, strict=True):
+            near(part / world, gradient[mine], 1e-12, "released, gradient", scale=gradient)
 
 
 def trained(rank: int, world: int) -> None:

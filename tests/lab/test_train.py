@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import weince.lab.train
+import weince.lab.contrastive
 from weince.lab.data import load
 from weince.lab.recipe import Recipe, Run
 from weince.lab.train import checkpoints, train
@@ -74,7 +74,7 @@ def test_a_checkpoint_cut_short_is_passed_over(images, tmp_path):
 
 def test_both_losses_see_the_same_images_views_and_initial_weights(images, tmp_path, monkeypatch):
     seen = {}
-    make = weince.lab.train.make_criterion
+    make = weince.lab.contrastive.make_criterion
 
     def recording(loss, temperature, gate):
         criterion = make(loss, temperature, gate)
@@ -83,7 +83,7 @@ def test_both_losses_see_the_same_images_views_and_initial_weights(images, tmp_p
         )
         return criterion
 
-    monkeypatch.setattr(weince.lab.train, "make_criterion", recording)
+    monkeypatch.setattr(weince.lab.contrastive, "make_criterion", recording)
     for loss in ("infonce", "weince", "weince-released"):
         train(Recipe(epochs=1, device="cpu"), Run(loss, 0.2, 5), images, tmp_path / loss, lambda epoch: None)
     assert torch.equal(seen["infonce"][0], seen["weince"][0])

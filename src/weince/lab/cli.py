@@ -1,11 +1,10 @@
-"""The commands, `compare`, `diagnose` and `noise-floor`: options, a live progress bar, the answer in the terminal, and
-where the rest lies.
-"""
+"""The commands: options, a live progress bar, the answer in the terminal, and where the rest lies."""
 
 from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,18 +19,19 @@ from rich.table import Table
 
 from weince.lab.diagnose import Question, diagnose
 from weince.lab.files import write_bytes, write_csv
-from weince.lab.recipe import Data, Recipe, RecipeError, preset, read
+from weince.lab.recipe import PAPER_TEMPERATURE, Data, Loss, Recipe, RecipeError, Run, preset, read
 from weince.tails import noise_floor
 from weince.tails.plots import noise_floor_figure
 
-__all__ = ["run_compare", "run_diagnose", "run_noise_floor", "settings"]
+__all__ = ["run_compare", "run_diagnose", "run_noise_floor", "run_train", "settings"]
 
 
-def settings(arguments: Sequence[str]) -> Recipe:
+def settings(arguments: Sequence[str], command: str = "compare") -> Recipe:
     """The recipe of a command line: options over the TOML file, the file over the preset of its data.
 
     Args:
         arguments: [RECIPE.toml] [OPTIONS].
+        command: whose help is shown.
 
     Raises:
         RecipeError: the file cannot be read, or settings are unknown, malformed or contradictory.
@@ -49,7 +49,7 @@ def settings(arguments: Sequence[str]) -> Recipe:
         Recipe,
         default=Recipe(**(preset(data) | written | {"data": data})),
         args=words,
-        prog="weince compare [RECIPE.toml]",
+        prog=f"weince {command} [RECIPE.toml]",
     )
 
 
@@ -58,40 +58,80 @@ def run_compare(arguments: Sequence[str]) -> int:
     return _answered(lambda: _compare(arguments), "The same command continues where it was.")
 
 
+def run_train(arguments: Sequence[str]) -> int:
+    """`weince train`; returns the exit status."""
+    return _answered(lambda: _train(arguments), "The same command continues where it was.")
+
+
 def run_diagnose(arguments: Sequence[str]) -> int:
     """`weince diagnose`; returns the exit status."""
     return _answered(lambda: _diagnose(arguments), "Nothing was written.")
 
 
 def _answered(work: Callable[[], None], after_a_stop: str) -> int:
-    """Exit status of a command: 0 done, 2 refused, 130 stopped."""
+    """Exit status of a command: 0 done, 2 refused, 130 stopped. Of several processes the first one speaks."""
+    said = sys.stderr if _first() else io.StringIO()
     try:
         work()
     except RecipeError as error:
-        print(error, file=sys.stderr)
+        print(error, file=said)
         return 2
     except OSError as error:
-        print(f"{error.filename or 'Files'}: {error.strerror or error}.", file=sys.stderr)
+        print(f"{error.filename or 'Files'}: {error.strerror or error}.", file=said)
         return 2
     except KeyboardInterrupt:
-        print(f"\nStopped. {after_a_stop}", file=sys.stderr)
+        print(f"\nStopped. {after_a_stop}", file=said)
         return 130
     return 0
 
 
+def _first() -> bool:
+    """Whether this is the first, or only, process that torchrun or srun started."""
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+
+
 def _compare(arguments: Sequence[str]) -> None:
-    console = Console()
+    console = Console(quiet=not _first())
     recipe = settings(arguments)
     # Lightning, kornia and the rest take seconds to import: after --help and the refusals.
     from weince.lab.compare import compare
+    from weince.lab.processes import first_does, leave
     from weince.lab.report import print_table, write_report
 
     with _bar(console, "Reading images", "epochs") as report:
         result = compare(recipe, report)
         report("Drawing the report", 1, 1)
-        page = write_report(recipe.folder)
+        page = first_does(lambda: write_report(recipe.folder))
     print_table(result, console)
-    print(f"{page} shows it with figures; every number lies in {recipe.folder}.")
+    console.out(f"{page} shows it with figures; every number lies in {recipe.folder}.", highlight=False)
+    leave()
+
+
+def _train(arguments: Sequence[str]) -> None:
+    console = Console(quiet=not _first())
+    finder = argparse.ArgumentParser(prog="weince train [RECIPE.toml]", add_help=False, allow_abbrev=False)
+    finder.add_argument("--loss", choices=get_args(Loss), default="weince")
+    finder.add_argument("--temperature", type=float, default=PAPER_TEMPERATURE)
+    finder.add_argument("--seed", type=int, default=7)
+    if {"-h", "--help"} & set(arguments):
+        losses = ",".join(get_args(Loss))
+        known = f"[--loss {{{losses}}}] [--temperature {PAPER_TEMPERATURE:g}] [--seed 7]"
+        console.print(f"One run: {known}, and the settings of a recipe:", markup=False)
+    wanted, rest = finder.parse_known_args(list(arguments))
+    recipe = settings(rest, "train")
+    # The recipe's own rules for what a temperature and a seed may be.
+    Recipe(**{**recipe.model_dump(), "temperatures": (wanted.temperature,), "seeds": (wanted.seed,)})
+    run = Run(wanted.loss, wanted.temperature, wanted.seed)
+    from weince.lab.compare import train_one
+    from weince.lab.processes import leave
+
+    with _bar(console, "Reading images", "epochs") as report:
+        found = train_one(recipe, run, report)
+    for metric, score in found["scores"].items():
+        console.print(f"validation {metric.replace('_', ' ')}: {100 * score:.1f} %")
+    folder = recipe.folder / "runs" / run.slug
+    console.out(f"{folder} holds encoder.safetensors, projection.safetensors and history.csv.", highlight=False)
+    leave()
 
 
 def _diagnose(arguments: Sequence[str]) -> None:

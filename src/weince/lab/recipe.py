@@ -34,10 +34,13 @@ Encoder = Literal["small", "resnet18"]
 Loss = Literal["infonce", "weince", "weince-released"]
 Metric = Literal["linear_accuracy", "knn_accuracy", "recall_at_1", "recall_at_5", "recall_at_10", "recall_at_20"]
 Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["32-true", "bf16-mixed"]
+Precision = Literal["32-true", "bf16-mixed", "64-true"]
 
 REFERENCE: Loss = "infonce"
 """The loss that the others are compared with."""
+FREE = {"losses", "temperatures", "seeds", "output", "data_dir", "keep_every"}
+"""Settings in which a continued comparison may differ: finished runs stay what they are. The images of another
+`data_dir` must be the same ones, pixel by pixel."""
 PAPER_TEMPERATURE = 0.5
 """InfoNCE at this temperature is what the paper compares with."""
 
@@ -102,7 +105,7 @@ class Recipe(BaseModel):
     device: Device = "auto"
     """Where to train; auto takes a CUDA GPU when there is one."""
     precision: Precision = "32-true"
-    """Of the encoder; the loss is always float32 or better."""
+    """Of the encoder; the loss is always float32 or better. "64-true" is slow: for checks to many digits."""
 
     def __init__(self, **settings: Any) -> None:
         try:
@@ -123,6 +126,11 @@ class Recipe(BaseModel):
         if self.image_size is not None and self.data != "folder":
             raise ValueError(f'`image_size` resizes images of data "folder"; "{self.data}" has its own size')
         return self
+
+    def differences(self, other: Recipe) -> list[str]:
+        """Settings, those of FREE aside, in which another recipe differs, for a message."""
+        before, now = (recipe.model_dump(mode="json", exclude=FREE) for recipe in (other, self))
+        return [f"{key}: {before[key]!r} there, {now[key]!r} now" for key in now if before[key] != now[key]]
 
     @property
     def folder(self) -> Path:

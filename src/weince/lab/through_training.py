@@ -17,6 +17,7 @@ from rich.table import Table
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from weince.lab.contrastive import build
 from weince.lab.data import load
 from weince.lab.diagnose import Progress, Question, examine
 from weince.lab.diagnosis_report import png, render
@@ -26,7 +27,6 @@ from weince.lab.files import csv_text, json_text, write_folder
 from weince.lab.provenance import provenance
 from weince.lab.recipe import Recipe, RecipeError, Run, read
 from weince.lab.result import NAMES
-from weince.lab.train import build
 from weince.tails.plots import training_figure
 
 __all__ = ["Epochs", "examine_epochs", "print_epochs", "write_epochs"]
