@@ -17,7 +17,7 @@ from weince.lab.files import write_bytes
 from weince.lab.recipe import PAPER_TEMPERATURE, Run
 from weince.lab.result import METRICS, NAMES
 
-__all__ = ["CAPTIONS", "draw"]
+__all__ = ["CAPTIONS", "draw", "panels"]
 
 CAPTIONS: dict[str, str] = {
     "temperatures": "Validation score at every temperature tried: dots are seeds, the line their mean, a ring the "
@@ -65,7 +65,8 @@ def draw(folder: Path, result: Mapping[str, Any]) -> dict[str, Path]:
     return made
 
 
-def _panels(count: int, width: float = 4.2, height: float = 3.1) -> tuple[Figure, list[Axes]]:
+def panels(count: int, width: float = 4.2, height: float = 3.1) -> tuple[Figure, list[Axes]]:
+    """A row of panels, `width` x `height` inches each."""
     figure = Figure(figsize=(width * count, height), layout="constrained")
     axes = [figure.add_subplot(1, count, place + 1) for place in range(count)]
     for ax in axes:
@@ -76,7 +77,7 @@ def _panels(count: int, width: float = 4.2, height: float = 3.1) -> tuple[Figure
 
 def _temperatures(result: Mapping[str, Any]) -> Figure:
     metric = result["recipe"]["select_by"]
-    figure, (ax,) = _panels(1, width=6.4, height=3.6)
+    figure, (ax,) = panels(1, width=6.4, height=3.6)
     for loss in result["recipe"]["losses"]:
         runs = [run for run in result["validation"] if run["loss"] == loss]
         temperatures = sorted({run["temperature"] for run in runs})
@@ -103,7 +104,7 @@ def _temperatures(result: Mapping[str, Any]) -> Figure:
 
 def _paired(result: Mapping[str, Any]) -> Figure:
     metric = result["recipe"]["select_by"]
-    figure, (left, right) = _panels(2, width=5.2, height=3.8)
+    figure, (left, right) = panels(2, width=5.2, height=3.8)
     rows = result["rows"]
     scores = {(r["loss"], r["temperature"], r["seed"]): 100 * r["scores"][metric] for r in result["test"]}
     for seed in result["recipe"]["seeds"]:
@@ -133,7 +134,7 @@ def _paired(result: Mapping[str, Any]) -> Figure:
 
 
 def _through_training(folder: Path, result: Mapping[str, Any], columns: Mapping[str, str]) -> Figure:
-    figure, axes = _panels(len(columns))
+    figure, axes = panels(len(columns))
     for row in _tuned(result):
         histories = [_history(folder, run) for run in _runs(result, row)]
         for ax, (column, label) in zip(axes, columns.items(), strict=True):
@@ -150,7 +151,7 @@ def _through_training(folder: Path, result: Mapping[str, Any], columns: Mapping[
 
 
 def _hard_negatives(folder: Path, result: Mapping[str, Any]) -> Figure:
-    figure, (left, right) = _panels(2, width=5.2, height=3.6)
+    figure, (left, right) = panels(2, width=5.2, height=3.6)
     edges = np.linspace(-1, 1, 201)
     for row in _tuned(result):
         held = [_held_out(folder, run) for run in _runs(result, row)]

@@ -18,7 +18,7 @@ from weince.lab.paired import Interval
 from weince.lab.recipe import Recipe, write
 from weince.lab.result import METRICS, NAMES
 
-__all__ = ["print_table", "write_report"]
+__all__ = ["percent", "print_table", "write_report"]
 
 
 def write_report(folder: Path) -> Path:
@@ -41,7 +41,7 @@ def write_report(folder: Path) -> Path:
         metrics=METRICS,
         names=NAMES,
         differences=_grouped(result["differences"]),
-        percent=_percent,
+        percent=percent,
     )
     write_text(folder / "report.html", page)
     return folder / "report.html"
@@ -59,7 +59,7 @@ def print_table(result: Mapping[str, Any], console: Console) -> None:
     )
     columns = {
         f"{NAMES[row['loss']]} {row['temperature']:g}\n{row['kind']}": {
-            metric: _percent(row["mean"][metric], row["sd"][metric]) for metric in METRICS
+            metric: percent(row["mean"][metric], row["sd"][metric]) for metric in METRICS
         }
         for row in result["rows"]
     }
@@ -90,5 +90,6 @@ def _interval(difference: Mapping[str, Any]) -> Interval:
     return Interval(difference["mean"], difference["low"], difference["high"])
 
 
-def _percent(mean: float, deviation: float | None) -> str:
+def percent(mean: float, deviation: float | None) -> str:
+    """Mean and deviation of shares, in per cent."""
     return f"{100 * mean:.1f}" if deviation is None else f"{100 * mean:.1f} ± {100 * deviation:.1f}"
