@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup browser compare bench docs test lint test-lowest constraints clean
+.PHONY: setup browser postgres compare bench docs test test-faults lint test-lowest constraints clean
 
 setup: .venv/.ready
 
@@ -18,6 +18,13 @@ browser: ## Chromium, which clicks through the pages in the tests; Debian's pack
 	$$sudo apt-get update -qq && \
 	DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -qq -y --no-install-recommends chromium >/dev/null
 
+postgres: ## PostgreSQL's programs, which the tests start as an unprivileged user; Debian's package where there is none
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && exit 0; \
+	echo "Installing postgresql with apt-get."; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	$$sudo apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -qq -y --no-install-recommends postgresql >/dev/null
+
 compare: setup ## InfoNCE and WEINCE on handwritten digits, about two minutes; ARGS="--epochs 5" and the like
 	$(BIN)/weince compare $(ARGS)
 
@@ -26,8 +33,11 @@ bench: setup ## what the loss costs beside other libraries, most of an hour: ben
 	$(BIN)/python bench/step.py
 	$(BIN)/python bench/figure.py
 
-test: setup browser ## the whole test suite
+test: setup browser postgres ## the whole test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 $(ARGS)
+
+test-faults: setup postgres ## kills 20 trainings and workers of 30 trials, 10,000 steps of soak: half an hour
+	FAULTS=full OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults $(ARGS)
 
 docs: setup ## site/: a page for each setting and the reference; fails on a warning
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import get_args
 
@@ -191,26 +191,26 @@ def _study(words: list[str]) -> None:
             f"{folder} holds no study.db: make the study with `weince study PLAN.toml`, or give --storage."
         )
     patience = Patience(wanted.beat, wanted.dead, wanted.away) if what == "work" else Patience()
-    trials = Trials(storage, name, patience, say)
-    if plan is not None:
-        trials.publish(plan, images)
-        say(f"Study {name} is in {storage}.")
-        _workers(wanted.workers, [str(folder), "--storage", storage, "--name", name], changes)
-        if wanted.workers == 0:
-            say(f"Workers, on any machine: weince study work {folder} --storage {storage} --name {name}")
-            return
-    if what == "work":
-        if wanted.threads is not None:
-            import torch
+    with closing(Trials(storage, name, patience, say)) as trials:
+        if plan is not None:
+            trials.publish(plan, images)
+            say(f"Study {name} is in {storage}.")
+            _workers(wanted.workers, [str(folder), "--storage", storage, "--name", name], changes)
+            if wanted.workers == 0:
+                say(f"Workers, on any machine: weince study work {folder} --storage {storage} --name {name}")
+                return
+        if what == "work":
+            if wanted.threads is not None:
+                import torch
 
-            torch.set_num_threads(wanted.threads)
-        say(f"{work(trials, folder, changes, say, wanted.most)} trials finished by this worker.")
-        return
-    plan, _ = trials.plan()
-    result = concluded(plan, trials.records(plan))
-    page = write_study(result, folder)
-    print_study(result, console)
-    say(f"{page} shows it; every number lies in {folder} and in the database.")
+                torch.set_num_threads(wanted.threads)
+            say(f"{work(trials, folder, changes, say, wanted.most)} trials finished by this worker.")
+            return
+        plan, _ = trials.plan()
+        result = concluded(plan, trials.records(plan))
+        page = write_study(result, folder)
+        print_study(result, console)
+        say(f"{page} shows it; every number lies in {folder} and in the database.")
 
 
 def _workers(count: int, words: Sequence[str], changes: Mapping[str, object]) -> None:

@@ -80,9 +80,10 @@ def print_study(result: Mapping[str, Any], console: Console) -> None:
 def _grid(result: Mapping[str, Any]) -> Figure:
     """A panel for every setting that varies: each tried value, dots are runs, the line the mean over the rest."""
     metric = result["plan"]["recipe"]["select_by"]
+    choosing = [run for run in result["tried"] if run["seed"] in result["plan"]["recipe"]["seeds"]]
     values = {
-        name: sorted({run["settings"][name] for run in result["tried"] if name in run["settings"]}, key=str)
-        for name in dict.fromkeys(name for run in result["tried"] for name in run["settings"])
+        name: sorted({run["settings"][name] for run in choosing if name in run["settings"]}, key=str)
+        for name in dict.fromkeys(name for run in choosing for name in run["settings"])
     }
     varied = [name for name, found in values.items() if len(found) > 1] or list(values)[:1]
     figure, axes = panels(max(1, len(varied)), width=4.6, height=3.4)
@@ -90,7 +91,7 @@ def _grid(result: Mapping[str, Any]) -> Figure:
     for ax, name in zip(axes, varied, strict=False):
         numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values[name])
         for colour, arm in zip(COLOURS * 9, result["plan"]["arms"], strict=False):
-            runs = [run for run in result["tried"] if run["arm"] == arm and name in run["settings"]]
+            runs = [run for run in choosing if run["arm"] == arm and name in run["settings"]]
             if not runs:
                 continue
             tried = sorted({run["settings"][name] for run in runs}, key=None if numbers else str)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import pickle
 import signal
@@ -16,6 +17,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
 from safetensors.torch import save as to_safetensors
 
@@ -136,7 +138,7 @@ def train(recipe: Recipe, run: Run, images: Images, folder: Path, on_epoch: Call
             num_nodes=1 if those is None else those.size // those.on_machine,
             # All start from the seed's weights and normalise by the whole batch: there is nothing to copy.
             strategy="auto" if those is None else DDPStrategy(broadcast_buffers=False, init_sync=False),
-            plugins=None if those is None else [those.environment],
+            plugins=[_WholeFiles(), *([] if those is None else [those.environment])],
             use_distributed_sampler=False,
             precision=recipe.precision,
             max_epochs=recipe.epochs,
@@ -158,6 +160,15 @@ def train(recipe: Recipe, run: Run, images: Images, folder: Path, on_epoch: Call
             state = {key: value.contiguous() for key, value in half.state_dict().items()}
             write_bytes(folder / f"{name}.safetensors", to_safetensors(state))
     return Trained(Encoded(*(half.float() for half in encoded)), sum(row["seconds"] for row in history.rows))
+
+
+class _WholeFiles(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and moves it there, so that a kill leaves no half of one anywhere else."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        write_bytes(Path(path), content.getvalue())
 
 
 class _Origin(Callback):
@@ -182,6 +193,8 @@ def checkpoints(folder: Path) -> list[Path]:
 
 def _newest_whole(folder: Path, recipe: Recipe, run: Run) -> Path | None:
     folder.mkdir(parents=True, exist_ok=True)
+    for draft in folder.glob(".*.ckpt.*"):  # of a process that was killed while it wrote
+        draft.unlink()
     for path in checkpoints(folder):
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)

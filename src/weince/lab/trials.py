@@ -102,6 +102,12 @@ class Trials:
                     raise
                 raise RecipeError(f"{self.url} is not a database of studies: {error.orig}.") from None
 
+    def close(self) -> None:
+        """End the connections to the database."""
+        if isinstance(self.storage, RDBStorage):
+            self.storage.remove_session()
+            self.storage.engine.dispose()
+
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """The study's lock. It ends with the process that holds it."""

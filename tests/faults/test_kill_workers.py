@@ -1,0 +1,184 @@
+"""kill -9 of workers of a study, on SQLite, a journal and PostgreSQL: every trial finished once, and as it would be."""
+
+import os
+import random
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from conftest import FULL, finished, start
+from weince.lab.plan import read_plan
+from weince.lab.study import concluded, wanted
+from weince.lab.trials import Trials
+
+KILLS = 12 if FULL else 2
+PATIENCE = ["--beat", "0.5", "--dead", "8", "--threads", "1"]
+PLAN = """
+data = "digits"
+device = "cpu"
+epochs = 2
+subset = 600
+seeds = {seeds}
+[study]
+confirm_seeds = {confirm}
+[study.arms.infonce]
+loss = "infonce"
+temperature = {temperatures}
+[study.arms.weince]
+loss = "weince"
+temperature = {temperatures}
+"""
+# 30 trials: 2 x 4 x 3 and 2 x 3; or 6: 2 x 2 x 1 and 2 x 1.
+BIG = {"seeds": [1, 2, 3], "confirm": [4, 5, 6], "temperatures": [0.1, 0.2, 0.3, 0.5]}
+SMALL = {"seeds": [1], "confirm": [4], "temperatures": [0.1, 0.5]}
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory):
+    path = tmp_path_factory.mktemp("plan") / "tiny.toml"
+    path.write_text(PLAN.format(**(BIG if FULL else SMALL)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(plan, tmp_path_factory):
+    output = tmp_path_factory.mktemp("undisturbed")
+    status, said = finished("study", plan, "--output", output, "--workers", "2")
+    assert status == 0, said
+    with closing(Trials(f"sqlite:///{output / 'tiny' / 'study.db'}", "tiny")) as trials:
+        return scores(trials)
+
+
+def scores(trials):
+    plan, _ = trials.plan()
+    return {(r["point"], r["seed"]): (r["validation"]["scores"], r["test"]["scores"]) for r in trials.records(plan)}
+
+
+class Postgres:
+    """A server of the test's own, run by an unprivileged user: it refuses root."""
+
+    def __init__(self):
+        self.bin = max(Path("/usr/lib/postgresql").glob("*/bin"))
+        self.folder = Path(tempfile.mkdtemp(prefix="weince-postgres-"))
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        if os.getuid() == 0:
+            shutil.chown(self.folder, "postgres", "postgres")
+        self.run("initdb", "-D", str(self.folder / "data"), "-U", "weince", "--auth", "trust")
+        self.start()
+        self.url = f"postgresql://weince@127.0.0.1:{self.port}/postgres"
+
+    def run(self, program, *words):
+        who = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+        subprocess.run([*who, str(self.bin / program), *words], check=True, stdout=subprocess.DEVNULL, cwd="/")
+
+    def start(self):
+        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1"
+        self.run(
+            "pg_ctl", "-D", str(self.folder / "data"), "-w", "-l", str(self.folder / "log"), "-o", options, "start"
+        )
+
+    def stop(self):
+        self.run("pg_ctl", "-D", str(self.folder / "data"), "-m", "immediate", "stop")
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    server = Postgres()
+    yield server
+    server.stop()
+    shutil.rmtree(server.folder)
+
+
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("kind", ["sqlite", "journal", "postgresql"])
+def test_every_trial_is_finished_once(kind, plan, undisturbed, tmp_path, request, capsys):
+    server = request.getfixturevalue("postgres") if kind == "postgresql" else None
+    url = server.url if server else f"{kind}:///{tmp_path / 'study.db'}"
+    storage = ["--storage", url, "--name", "tiny"]
+    status, said = finished("study", plan, "--output", tmp_path, "--workers", "0", *storage)
+    assert status == 0, said
+    work = ["study", "work", tmp_path / "tiny", *storage, *PATIENCE]
+    moments, kills, outages = random.Random(kind), 0, 0
+    workers = [start(*work) for _ in range(3)]
+    while any(worker.poll() is None for worker in workers):
+        time.sleep(moments.uniform(4, 9))
+        if kills < KILLS:
+            victim = moments.randrange(3)
+            if workers[victim].poll() is None:
+                workers[victim].kill()
+                workers[victim].communicate()
+                kills += 1
+                workers[victim] = start(*work)
+        elif server and not outages:
+            server.stop()  # for a while, under running trials
+            time.sleep(4)
+            server.start()
+            outages += 1
+    told = [worker.communicate()[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0, 0], told
+
+    trials = Trials(url, "tiny")
+    request.addfinalizer(trials.close)
+    held, _ = trials.plan()
+    found = {arm: trials._study(arm, held).get_trials() for arm in held.arms}
+    done = Counter(
+        (arm, t.user_attrs["point"]["settings"], tuple(t.user_attrs["point"]["seeds"]))
+        for arm, those in found.items() for t in those if t.state == TrialState.COMPLETE
+    )  # fmt: skip
+    records = trials.records(held)
+    assert set(done) == {tuple(point) for point in wanted(held, records)}
+    assert set(done.values()) == {1}
+    assert not [t for those in found.values() for t in those if t.state in (TrialState.RUNNING, TrialState.WAITING)]
+    assert scores(trials) == undisturbed
+    lost = sum(t.state == TrialState.FAIL for those in found.values() for t in those)
+    with capsys.disabled():
+        print(f"\n{kind}: {len(done)} trials, {kills} kills, {lost} trials taken back, {outages} outages")
+
+    # The report comes from the database: the folder may be gone.
+    shutil.rmtree(tmp_path / "tiny")
+    status, said = finished("study", "report", tmp_path / "tiny", *storage)
+    assert status == 0, said
+    assert concluded(held, records)["sentences"][0] in " ".join(said.split())
+    assert (tmp_path / "tiny" / "study.html").is_file()
+
+
+def test_a_database_that_stays_away_is_named(plan, tmp_path):
+    url = "postgresql://nobody@127.0.0.1:9/none"
+    status, said = finished("study", "work", tmp_path, "--storage", url, "--name", "x", "--away", "1")
+    assert status == 2
+    assert "could not be reached for 1 s" in said
+    assert "goes on" in said
+
+
+def test_a_study_grows_and_refuses_another_recipe(plan, tmp_path, request):
+    trials, other = (Trials(f"sqlite:///{tmp_path / 'study.db'}", "tiny") for _ in range(2))
+    request.addfinalizer(trials.close)
+    request.addfinalizer(other.close)
+    first = read_plan(plan, {"output": tmp_path})
+    trials.publish(first, "images")
+    claim, left = trials.claim(first, wanted)
+    assert left == len(first.points())
+    assert claim.point == first.points()[0]
+    more = first.model_copy(update={"recipe": first.recipe.model_copy(update={"seeds": (*first.recipe.seeds, 9)})})
+    trials.publish(more, "images")
+    seen = {claim.point}
+    while (taken := other.claim(more, wanted))[0] is not None:
+        assert taken[0].point not in seen
+        seen.add(taken[0].point)
+    assert seen == set(more.points())
+    with pytest.raises(Exception, match="batch_size"):
+        trials.publish(
+            first.model_copy(update={"recipe": first.recipe.model_copy(update={"batch_size": 64})}), "images"
+        )
+    with pytest.raises(Exception, match="images themselves"):
+        trials.publish(more, "others")
