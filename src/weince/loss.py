@@ -13,6 +13,7 @@ from weince.checks import check_finite_rows, check_number, check_option, check_t
 from weince.distributed import gathered, mix_over_processes, total_over_processes
 from weince.formula import blended_logits, per_anchor_loss
 from weince.gate import Gate, Mixture, mix
+from weince.gather import world_size
 from weince.operator import Losses, tiled_loss, tiled_tails
 from weince.settings import explicit_negatives, two_views
 from weince.tail import TailFit, is_transformed, measure_tail
@@ -108,6 +109,7 @@ def contest_loss(
     """
     _check_options(temperature, gate, reduction, eps, label_smoothing, implementation)
     check_weights("sample_weight", sample_weight, contest.anchors)
+    gather_distributed = gather_distributed and world_size() > 1
     if gather_distributed:
         contest = gathered(contest)
     with torch.autocast(device_type=contest.anchors.device.type, enabled=False):

@@ -22,6 +22,7 @@ from weince import (
     ReleasedTopMLoss,
     RetrievalLoss,
     SupervisedLoss,
+    TailFit,
     TwoTowerLoss,
     WEINCELoss,
     weince_loss,
@@ -227,13 +228,56 @@ def refused(rank: int, world: int) -> None:
         assert "process 0: refused: Parameter `" in told, told
 
 
+def counted(rank: int, world: int) -> None:
+    """Numbers moved and products taken by a step of one process are those that docs/distributed.md says."""
+    moved = {"all_gather": 0, "all_reduce": 0}
+    real = {name: getattr(dist, name) for name in moved}
+
+    def all_gather(parts, own, *args, **options):
+        moved["all_gather"] += sum(part.numel() * part.element_size() for part in parts)
+        return real["all_gather"](parts, own, *args, **options)
+
+    def all_reduce(value, *args, **options):
+        moved["all_reduce"] += value.numel() * value.element_size()
+        return real["all_reduce"](value, *args, **options)
+
+    dist.all_gather, dist.all_reduce = all_gather, all_reduce
+    n, d = 48, 32
+    torch.manual_seed(rank)
+    z_a, z_b = (torch.randn(n, d, requires_grad=True) for _ in range(2))
+    criterion = WEINCELoss(0.2, implementation="tiled", gather_distributed=True)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as profile:
+        criterion(z_a, z_b).backward()
+    dist.all_gather, dist.all_reduce = real["all_gather"], real["all_reduce"]
+    candidates, anchors, fields = 2 * n * world, 2 * n, len(TailFit._fields)
+    products = 0.0
+    for event in profile.events():
+        # The matrices that are multiplied: the last two of addmm's, the first two of mm's, which may have an `out`.
+        if event.name in ("aten::mm", "aten::addmm", "aten::addmm_"):
+            left, right = event.input_shapes[:2] if event.name == "aten::mm" else event.input_shapes[1:3]
+            products += left[0] * left[1] * right[1] / (anchors * candidates * d)
+    # Line fits are products too, of a per cent of one.
+    assert abs(products - 4) < 0.05 if world > 1 else 2.95 < products < 4, products
+    if world > 1:
+        described = 256 * world
+        assert moved["all_gather"] == 4 * candidates * (d + fields) + described, moved
+        assert moved["all_reduce"] == 4 * candidates * d + 4 * 2, moved  # and the divisor and the sum of the mean
+    print(f"counted: {products:.2f} products, {moved}")
+
+
 def main() -> None:
     """All of it, in this process's part."""
     torch.set_num_threads(1)
     weince.tiled.TILE_ELEMENTS["cpu"], weince.tiled.TILE_ROWS = 1, 7  # many tiles, the last one cut
     dist.init_process_group("gloo")
     rank, world = dist.get_rank(), dist.get_world_size()
-    parts = {"every_setting": every_setting, "statistics": statistics, "trained": trained, "refused": refused}
+    parts = {
+        "every_setting": every_setting,
+        "statistics": statistics,
+        "trained": trained,
+        "refused": refused,
+        "counted": counted,
+    }
     for name in sys.argv[1:] or parts:
         parts[name](rank, world)
     dist.barrier()

@@ -27,6 +27,13 @@ def test_every_setting_is_that_of_one_process(count: int):
     assert done.stdout.count("done") == count
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_bytes_and_products_are_those_of_the_formula(count: int):
+    done = together(count, "counted")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("counted") == count
+
+
 def test_training_is_that_of_one_process():
     """Under DistributedDataParallel, with accumulated gradients and a learnable temperature, compiled too."""
     done = together(2, "trained")
