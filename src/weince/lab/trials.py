@@ -78,6 +78,7 @@ class Trials:
         logging.getLogger("optuna").setLevel(logging.ERROR)
         kind, _, rest = url.partition(":///")
         self._file: Path | None = None
+        self._database: RDBStorage | None = None
         if kind in ("sqlite", "journal") and rest:
             self._file = Path(rest)
             self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +97,8 @@ class Trials:
                 return JournalStorage(JournalFileBackend(str(self._file)))
             options = {"connect_args": {"timeout": 60}} if self._file else {"pool_pre_ping": True}
             try:
-                return RDBStorage(self.url, engine_kwargs=options)
+                self._database = RDBStorage(self.url, engine_kwargs=options)
+                return optuna.storages.get_storage(self._database)  # with the cache that every study shares
             except sqlalchemy_errors.DatabaseError as error:
                 if isinstance(error, GONE):
                     raise
@@ -104,9 +106,9 @@ class Trials:
 
     def close(self) -> None:
         """End the connections to the database."""
-        if isinstance(self.storage, RDBStorage):
-            self.storage.remove_session()
-            self.storage.engine.dispose()
+        if self._database is not None:
+            self._database.remove_session()
+            self._database.engine.dispose()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
