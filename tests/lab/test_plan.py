@@ -10,7 +10,7 @@ from weince.lab.plan import read_plan
 from weince.lab.recipe import RecipeError
 from weince.lab.result import METRICS
 from weince.lab.study import chosen, concluded, wanted
-from weince.lab.trials import ATTEMPTS, Patience, Trials
+from weince.lab.trials import ATTEMPTS, STOPPED, Patience, Trials
 
 RUNS = Path(__file__).parents[2] / "runs"
 HEAD = 'data = "digits"\nseeds = [1, 2]\n'
@@ -111,6 +111,8 @@ def test_a_point_that_always_fails_is_given_up(tmp_path):
     plan = plan_of(GRID.replace(", 0.2", ""), tmp_path)
     with closing(Trials(f"sqlite:///{tmp_path / 's.db'}", "s")) as trials:
         trials.publish(plan, "images")
+        for _ in range(2 * ATTEMPTS):  # stopping by hand is no error
+            trials.give_up(trials.claim(plan, wanted)[0], STOPPED)
         attempts = 0
         while (claim := trials.claim(plan, wanted)[0]) is not None:
             trials.give_up(claim, "an error")

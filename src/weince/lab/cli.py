@@ -172,7 +172,7 @@ def _study(words: list[str]) -> None:
     from weince.lab.trials import Patience, Trials
 
     def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False)
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     plan, images = None, ""
     if what == "make":

@@ -20,7 +20,7 @@ from weince.lab.provenance import provenance
 from weince.lab.recipe import RecipeError
 from weince.lab.result import METRICS
 from weince.lab.runs import finish, tested
-from weince.lab.trials import Claim, Trials
+from weince.lab.trials import STOPPED, Claim, Trials
 
 __all__ = ["chosen", "concluded", "wanted", "work"]
 
@@ -100,7 +100,7 @@ def work(
             with trials.beating(claim):
                 runs = {str(seed): _run(plan, claim, seed, recipe, splits, folder) for seed in claim.point.seeds}
         except KeyboardInterrupt:
-            trials.give_up(claim, "stopped")
+            trials.give_up(claim, STOPPED)
             raise
         except (RecipeError, OSError, RuntimeError) as error:
             trials.give_up(claim, str(error))

@@ -31,10 +31,13 @@ from optuna.trial import FrozenTrial, TrialState
 from weince.lab.plan import Plan, Point, Range
 from weince.lab.recipe import RecipeError
 
-__all__ = ["Claim", "Patience", "Trials"]
+__all__ = ["STOPPED", "Claim", "Patience", "Trials"]
 
 ATTEMPTS = 5
-"""After as many, a point that fails is given up."""
+"""After as many errors, a point is given up."""
+DEATHS = 20
+"""Or dead workers: machines may be taken away often, but a trial that kills its worker must not go on for ever."""
+DIED, STOPPED = "its worker died", "stopped"
 GONE = (sqlalchemy_errors.OperationalError, sqlalchemy_errors.InterfaceError, optuna.exceptions.StorageInternalError)
 Answer = TypeVar("Answer")
 Wanted = Callable[[Plan, list[dict[str, Any]]], list[Point]]
@@ -251,7 +254,7 @@ class Trials:
                 if seen != beat:
                     self._beats[trial._trial_id] = (beat, now)
                 elif now - since > self.patience.dead:
-                    self._fail(trial._trial_id, "its worker died")
+                    self._fail(trial._trial_id, DIED)
                     found[place] = self.storage.get_trial(trial._trial_id)
 
     def _fill(
@@ -259,13 +262,14 @@ class Trials:
     ) -> list[tuple[Point, int]]:
         """Add what is wanted and no trial has; returns what waits."""
         alive: set[Point] = set()
-        attempts: dict[Point, int] = {}
+        attempts: dict[Point, float] = {}
         waiting = []
         for arm, found in trials.items():
             for trial in found:
                 point = _point(arm, trial)
                 if trial.state == TrialState.FAIL:
-                    attempts[point] = attempts.get(point, 0) + 1
+                    cost = {DIED: ATTEMPTS / DEATHS, STOPPED: 0.0}.get(trial.user_attrs.get("error"), 1.0)
+                    attempts[point] = attempts.get(point, 0.0) + cost
                     continue
                 alive.add(point)
                 if trial.state == TrialState.WAITING:
