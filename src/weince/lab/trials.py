@@ -268,7 +268,7 @@ class Trials:
             for trial in found:
                 point = _point(arm, trial)
                 if trial.state == TrialState.FAIL:
-                    cost = {DIED: ATTEMPTS / DEATHS, STOPPED: 0.0}.get(trial.user_attrs.get("error"), 1.0)
+                    cost = {DIED: ATTEMPTS / DEATHS, STOPPED: 0.0}.get(trial.user_attrs.get("error", ""), 1.0)
                     attempts[point] = attempts.get(point, 0.0) + cost
                     continue
                 alive.add(point)
