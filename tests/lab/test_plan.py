@@ -55,6 +55,9 @@ def test_the_papers_grid_tries_as_many_settings_of_both_losses():
         (GRID.replace("'infonce'", "'weince'"), 'must have loss "infonce"'),
         ("[study]\nconfirm_seeds = [2]\n" + GRID, "`confirm_seeds` must be others"),
         (GRID.replace("0.2", "-0.2"), "greater than 0"),
+        (GRID + "[study.arms.dcl]\nloss = 'dcl'\nfollows = 'other'\n", "should follow an arm"),
+        (GRID + "[study.arms.dcl]\nloss = 'dcl'\nfollows = 'infonce'\ntemperature = [0.1, 0.3]\n", "one value"),
+        (GRID + "[study.arms.dcl]\nloss = 'dcl'\n'rivals.class_prior' = 2.0\n", "`class_prior` should be in"),
     ],
 )
 def test_a_plan_that_cannot_be_carried_out_is_refused(text, says, tmp_path):

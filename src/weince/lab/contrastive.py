@@ -11,18 +11,18 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from weince import ContestLoss, InfoNCELoss, WEINCELoss, WEINCEOutput, contest_loss
+from weince import ContestLoss, WEINCEOutput, contest_loss
 from weince.candidates import Candidates
 from weince.gate import Gate, nearness_reference
 from weince.gather import gather_values, rank, world_size
+from weince.lab.criteria import make_criterion
 from weince.lab.data import Images
 from weince.lab.encoders import make_encoder, make_projection
 from weince.lab.processes import synchronised
-from weince.lab.recipe import Loss, Recipe, RecipeError, Run
+from weince.lab.recipe import Recipe, RecipeError, Run
 from weince.lab.views import make_views, own_views_of
-from weince.released import ReleasedTopMLoss
 
-__all__ = ["Contrastive", "Encoded", "build", "device_of", "make_criterion"]
+__all__ = ["Contrastive", "Encoded", "build", "device_of"]
 
 
 def device_of(recipe: Recipe) -> torch.device:
@@ -41,28 +41,6 @@ class Encoded(NamedTuple):
 
     encoder: nn.Module
     projection: nn.Module
-
-
-class _Released(nn.Module):
-    """The recipe of the authors' released code: slope 1, and the two extra terms."""
-
-    def __init__(self, temperature: float, gate: Gate) -> None:
-        super().__init__()
-        self.blend = WEINCELoss(temperature, gate, gather_distributed=True)
-        self.extra = ReleasedTopMLoss(temperature, gather_distributed=True)
-
-    def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
-        return self.blend(z_a, z_b) + self.extra(z_a, z_b)
-
-
-def make_criterion(loss: Loss, temperature: float, gate: Gate) -> nn.Module:
-    """The loss of that name, `criterion(z_a, z_b)` -> scalar."""
-    if loss == "infonce":
-        return InfoNCELoss(temperature, gather_distributed=True)
-    if loss == "weince":
-        return WEINCELoss(temperature, gate, gather_distributed=True)
-    # Every setting of the gate but the slope, which the released code fixes at 1.
-    return _Released(temperature, Gate(**{**vars(gate), "slope": "unit"}))
 
 
 def build(recipe: Recipe, seed: int, images: Images) -> Encoded:
@@ -84,7 +62,7 @@ class Contrastive(LightningModule):
         self.encoder.to(memory_format=torch.channels_last)
         self.encoder = synchronised(self.encoder, device_of(recipe).type == "cuda")
         self.views = make_views(recipe.data, images.pixels.shape[-1])
-        self.criterion = make_criterion(run.loss, run.temperature, recipe.gate)
+        self.criterion = make_criterion(run.loss, run.temperature, recipe.gate, recipe.rivals)
         # The whole set lives on the device as bytes; it is data, not state, so checkpoints leave it out.
         self.register_buffer("pixels", images.pixels, persistent=False)
         self.measuring_s = 0.0

@@ -36,7 +36,14 @@ CAPTIONS: dict[str, str] = {
 }
 """Figure name -> what it shows."""
 
-COLOURS = {"infonce": "#4477AA", "weince": "#D1495B", "weince-released": "#228833"}
+COLOURS = {
+    "infonce": "#4477AA",
+    "weince": "#D1495B",
+    "weince-released": "#228833",
+    "dcl": "#CCBB44",
+    "hard-negatives": "#66CCEE",
+    "matched-temperature": "#AA3377",
+}
 """Tell apart with any colour vision."""
 
 

@@ -11,6 +11,10 @@ temperature = [0.05, 0.1, 0.2]      # a list is a grid, {low, high, log} a range
 loss = "weince"
 temperature = [0.1]
 "gate.kappa_rho" = [5.0, 10.0, 20.0]
+[study.arms.slope-1]
+loss = "weince"
+follows = "weince"                  # an ablation: what was chosen there, with this change
+"gate.slope" = "unit"
 """
 
 from __future__ import annotations
@@ -24,12 +28,16 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from weince.gate import Gate
+from weince.lab.criteria import Rivals
 from weince.lab.recipe import PAPER_TEMPERATURE, REFERENCE, Loss, Recipe, RecipeError, Run, read
 
 __all__ = ["Arm", "Plan", "Point", "Range", "applied", "read_plan"]
 
 VARIED = {"learning_rate", "batch_size", "epochs", "schedule", "encoder", "projection", "precision"}
-"""Settings of a recipe that an arm may vary, beside temperature and gate.*: none changes the images."""
+"""Settings of a recipe that an arm may vary, beside temperature and TABLES: none changes the images."""
+
+TABLES = {"gate": Gate, "rivals": Rivals}
+"""Tables of a recipe, any setting of which an arm may vary."""
 
 Value = bool | int | float | str
 
@@ -48,6 +56,8 @@ class Arm(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     loss: Loss
+    follows: str | None = None
+    """The arm from which it takes what was chosen, its own settings put over that."""
     tried: dict[str, tuple[Value, ...] | Range] = {}
 
     @property
@@ -92,6 +102,10 @@ class Plan(BaseModel):
         for name, arm in self.arms.items():
             if arm.drawn and not all(isinstance(values, Range) or len(values) == 1 for values in arm.tried.values()):
                 raise ValueError(f"arm {name!r} mixes a grid and a range")
+            if arm.follows is not None and (arm.follows not in self.arms or self.arms[arm.follows].follows is not None):
+                raise ValueError(f"arm {name!r} should follow an arm that follows none: found {arm.follows!r}")
+            if arm.follows is not None and (arm.drawn or len(arm.grid) > 1):
+                raise ValueError(f"arm {name!r} follows another, so each of its settings should have one value")
         tried = {name: self.count(name) for name in self.arms if self.count(name) > 1}
         if len(set(tried.values())) > 1:
             raise ValueError(f"arms must try equally many settings, or one: found {tried}")
@@ -113,7 +127,7 @@ class Plan(BaseModel):
     @property
     def reference(self) -> str:
         """The arm with which the others are compared: the first InfoNCE arm that is tuned, or the first."""
-        those = [name for name, arm in self.arms.items() if arm.loss == REFERENCE]
+        those = [name for name, arm in self.arms.items() if arm.loss == REFERENCE and arm.follows is None]
         return next((name for name in those if self.count(name) > 1), those[0] if those else "")
 
     def count(self, arm: str) -> int:
@@ -124,6 +138,8 @@ class Plan(BaseModel):
         """What is tried to choose settings, whole pairs of seeds first."""
         found = []
         for name, arm in self.arms.items():
+            if arm.follows is not None:
+                continue
             if arm.drawn:
                 found += [Point(name, f"draw {number}", self.recipe.seeds) for number in range(self.trials)]
             else:
@@ -138,23 +154,28 @@ class Plan(BaseModel):
 def applied(recipe: Recipe, loss: Loss, settings: Mapping[str, Value], seed: int) -> tuple[Recipe, Run]:
     """A recipe with settings of an arm in the place of its own, and the run that belongs to a seed.
 
+    Settings of a table (`gate.*`, `rivals.*`) replace that setting alone.
+
     Raises:
         RecipeError: a setting that an arm may not vary, or that the recipe refuses.
     """
-    changes, gate = {}, dict(vars(recipe.gate))
+    changes, tables = {}, {table: dict(vars(getattr(recipe, table))) for table in TABLES}
     for name, value in settings.items():
-        if name.startswith("gate."):
-            if name.removeprefix("gate.") not in gate:
-                raise RecipeError(f"Setting `{name}` is unknown. Known of the gate: {', '.join(gate)}.")
-            gate[name.removeprefix("gate.")] = value
+        table, _, key = name.partition(".")
+        if table in TABLES and key:
+            if key not in tables[table]:
+                raise RecipeError(f"Setting `{name}` is unknown. Known of {table}: {', '.join(tables[table])}.")
+            tables[table][key] = value
         elif name in VARIED:
             changes[name] = value
         elif name != "temperature":
-            raise RecipeError(f"Setting `{name}`: an arm varies temperature, gate.* or {', '.join(sorted(VARIED))}.")
-    try:
-        changes["gate"] = TypeAdapter(Gate).validate_python(gate)
-    except ValidationError as error:
-        raise RecipeError(f"Setting `gate`: {error.errors()[0]['msg']}.") from None
+            known = ", ".join(["temperature", *(f"{table}.*" for table in TABLES), *sorted(VARIED)])
+            raise RecipeError(f"Setting `{name}`: an arm varies {known}.")
+    for table, kind in TABLES.items():
+        try:
+            changes[table] = TypeAdapter(kind).validate_python(tables[table])
+        except ValidationError as error:
+            raise RecipeError(f"Setting `{table}`: {error.errors()[0]['msg']}.") from None
     temperature = settings.get("temperature", PAPER_TEMPERATURE)
     changed = Recipe(**{**recipe.model_dump(), **changes, "temperatures": (temperature,)})
     return changed, Run(loss, changed.temperatures[0], seed)
@@ -174,9 +195,11 @@ def read_plan(path: Path, changes: Mapping[str, Any]) -> Plan:
     arms = {}
     for name, arm in study.pop("arms").items():
         tried = {
-            key: value if isinstance(value, (list, dict)) else [value] for key, value in arm.items() if key != "loss"
+            key: value if isinstance(value, (list, dict)) else [value]
+            for key, value in arm.items()
+            if key not in ("loss", "follows")
         }
-        arms[name] = {"loss": arm.get("loss"), "tried": tried}
+        arms[name] = {"loss": arm.get("loss"), "follows": arm.get("follows"), "tried": tried}
     try:
         return Plan(recipe=recipe, arms=arms, **study)
     except ValidationError as error:

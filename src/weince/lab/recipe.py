@@ -10,6 +10,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from weince.gate import Gate
+from weince.lab.criteria import Rivals
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -31,7 +32,7 @@ __all__ = [
 
 Data = Literal["digits", "cifar10", "tiny-imagenet", "folder"]
 Encoder = Literal["small", "resnet18"]
-Loss = Literal["infonce", "weince", "weince-released"]
+Loss = Literal["infonce", "weince", "weince-released", "dcl", "hard-negatives", "matched-temperature"]
 Metric = Literal["linear_accuracy", "knn_accuracy", "recall_at_1", "recall_at_5", "recall_at_10", "recall_at_20"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["32-true", "bf16-mixed", "64-true"]
@@ -80,13 +81,16 @@ class Recipe(BaseModel):
     """Width of the projection, where the loss is computed."""
 
     losses: Annotated[tuple[Loss, ...], Field(min_length=1)] = ("infonce", "weince")
-    """What is compared. "weince-released" is slope 1 with the two extra top-M terms."""
+    """What is compared. "weince-released" is slope 1 with the two extra top-M terms; "dcl", "hard-negatives" and
+    "matched-temperature" are other answers (`weince.lab.criteria`)."""
     temperatures: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (0.05, 0.1, 0.2, 0.5, 1.0)
     """Every loss is tried at every one of these."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1)] = (7, 21, 63)
     """Seeds of initial weights, order of data and views, the same for every loss and temperature."""
     gate: Gate = Gate()
     """How WEINCE measures weight and slope."""
+    rivals: Rivals = Rivals()
+    """Settings of the other answers."""
 
     epochs: Annotated[int, Field(ge=1)] = 20
     """Passes over the training images."""

@@ -12,7 +12,14 @@ from weince.lab.recipe import PAPER_TEMPERATURE, REFERENCE, Loss, Recipe, Recipe
 
 __all__ = ["METRICS", "NAMES", "Row", "choose", "judge", "tidy"]
 
-NAMES: dict[str, str] = {"infonce": "InfoNCE", "weince": "WEINCE", "weince-released": "WEINCE released"}
+NAMES: dict[str, str] = {
+    "infonce": "InfoNCE",
+    "weince": "WEINCE",
+    "weince-released": "WEINCE released",
+    "dcl": "DCL",
+    "hard-negatives": "hard negatives",
+    "matched-temperature": "matched temperature",
+}
 METRICS: dict[str, str] = {
     "linear_accuracy": "linear accuracy",
     "knn_accuracy": "kNN accuracy",

@@ -29,18 +29,23 @@ Say = Callable[[str], None]
 
 
 def wanted(plan: Plan, records: list[dict[str, Any]]) -> list[Point]:
-    """All points of a study, in the order they are taken: those that choose, then the chosen from `confirm_seeds`."""
+    """All points of a study, in the order they are taken: those that choose, the chosen ones from `confirm_seeds`, then
+    the arms that follow those."""
     points = plan.points()
-    if not plan.confirm_seeds or {r["point"] for r in records} < set(points):
+    if not {r["point"] for r in records} >= set(points):
         return points
     best = chosen(plan, records)
-    return points + [Point(arm, best[arm], (seed,)) for seed in plan.confirm_seeds for arm in best]
+    followers = [arm for arm in best if plan.arms[arm].follows is not None]
+    leaders = [arm for arm in best if arm not in followers]
+    points += [Point(arm, best[arm], (seed,)) for seed in plan.confirm_seeds for arm in leaders]
+    return points + [Point(arm, best[arm], (seed,)) for seed in _reported(plan) for arm in followers]
 
 
 def chosen(plan: Plan, records: list[dict[str, Any]]) -> dict[str, str]:
     """The settings of each arm, as JSON, with the best validation score, mean over the plan's seeds.
 
-    Settings without all of these seeds, or that diverged from one, are left out; so is an arm that has no other.
+    Settings without all of these seeds, or that diverged from one, are left out; so is an arm that has no other. An arm
+    that follows another has what was chosen there, with its own settings over it.
     """
     best = {}
     for arm in plan.arms:
@@ -48,9 +53,17 @@ def chosen(plan: Plan, records: list[dict[str, Any]]) -> dict[str, str]:
             settings: float(np.mean([run["validation"]["scores"][plan.recipe.select_by] for run in by_seed.values()]))
             for settings, by_seed in _complete(plan, records, arm, plan.recipe.seeds).items()
         }
-        if scores:
+        if scores and plan.arms[arm].follows is None:
             best[arm] = max(scores, key=lambda settings: scores[settings])
-    return best
+    for arm, own in plan.arms.items():
+        if own.follows in best:
+            best[arm] = json.dumps({**json.loads(best[own.follows]), **own.grid[0]}, sort_keys=True)
+    return {arm: best[arm] for arm in plan.arms if arm in best}
+
+
+def _reported(plan: Plan) -> tuple[int, ...]:
+    """Seeds from which the chosen settings are reported."""
+    return plan.confirm_seeds or plan.recipe.seeds
 
 
 def work(
@@ -143,7 +156,7 @@ def concluded(plan: Plan, records: list[dict[str, Any]]) -> dict[str, Any]:
         RecipeError: no arm has a setting from all seeds yet.
     """
     best = chosen(plan, records)
-    seeds = plan.confirm_seeds or plan.recipe.seeds
+    seeds = _reported(plan)
     runs = {
         arm: found[settings]
         for arm, settings in best.items()
@@ -160,19 +173,24 @@ def concluded(plan: Plan, records: list[dict[str, Any]]) -> dict[str, Any]:
                 "settings": json.loads(best[arm]),
                 "tuned": plan.count(arm) > 1,
                 "tried": plan.count(arm),
+                "follows": plan.arms[arm].follows,
                 "label": f"{arm} ({_words(json.loads(best[arm]))})",
                 "mean": {m: float(np.mean(v)) for m, v in values.items()},
                 "sd": {m: float(np.std(v, ddof=1)) if len(v) > 1 else None for m, v in values.items()},
                 "by_seed": values,
             }
         )
-        if arm != plan.reference:
+        for other in {plan.reference: 0, plan.arms[arm].follows: 0}:
+            if other is None or other == arm or other not in runs:
+                continue
             for metric in METRICS:
                 pairs = [
-                    run["test"]["scores"][metric] - runs[plan.reference][seed]["test"]["scores"][metric]
+                    run["test"]["scores"][metric] - runs[other][seed]["test"]["scores"][metric]
                     for seed, run in sorted(by_seed.items())
                 ]
-                differences.append({"arm": arm, "metric": metric, "by_seed": pairs, **paired(pairs)._asdict()})
+                differences.append(
+                    {"arm": arm, "minus": other, "metric": metric, "by_seed": pairs, **paired(pairs)._asdict()}
+                )
     points = wanted(plan, records)
     finished = {r["point"] for r in records}
     select_by = plan.recipe.select_by
@@ -184,9 +202,10 @@ def concluded(plan: Plan, records: list[dict[str, Any]]) -> dict[str, Any]:
         "rows": rows,
         "differences": differences,
         "sentences": [
-            sentence(f"{d['arm']} at its best", plan.reference, METRICS[select_by],
+            sentence(_subject(plan, d["arm"]), d["minus"], METRICS[select_by],
                      Interval(d["mean"], d["low"], d["high"]), len(seeds))
-            for d in differences if d["metric"] == select_by
+            for d in differences
+            if d["metric"] == select_by and d["minus"] == (plan.arms[d["arm"]].follows or plan.reference)
         ],
         "warnings": _warnings(plan, best, records),
         "trials": {"wanted": len(points), "finished": len(finished & set(points))},
@@ -216,7 +235,7 @@ def _warnings(plan: Plan, best: Mapping[str, str], records: list[dict[str, Any]]
                 continue
             if json.loads(settings)[name] in (min(values), max(values)):
                 found.append(f"{arm} was best at {name} {json.loads(settings)[name]:g}, an end of its grid.")
-        if plan.count(arm) == 1:
+        if plan.count(arm) == 1 and plan.arms[arm].follows is None:
             found.append(f"{arm} tried one setting: it is not tuned.")
     if not plan.confirm_seeds:
         found.append("The seeds that chose the settings report them too; `confirm_seeds` would be others.")
@@ -230,8 +249,11 @@ def _warnings(plan: Plan, best: Mapping[str, str], records: list[dict[str, Any]]
     return found
 
 
+def _subject(plan: Plan, arm: str) -> str:
+    return f"{arm} at its best" if plan.arms[arm].follows is None else arm
+
+
 def _words(settings: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"{key.removeprefix('gate.')} {value:g}" if isinstance(value, float) else f"{key.removeprefix('gate.')} {value}"
-        for key, value in settings.items()
-    ) or "as it is"  # fmt: skip
+    short = {key.partition(".")[2] or key: value for key, value in settings.items()}
+    said = (f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in short.items())
+    return ", ".join(said) or "as it is"

@@ -45,13 +45,20 @@ def write_study(result: Mapping[str, Any], folder: Path) -> Path:
         for run in result["tried"]
     ]  # fmt: skip
     write_csv(folder / "tried.csv", rows)
+    compared: dict[str, set[str]] = {}
+    for d in result["differences"]:
+        compared.setdefault(d["minus"], set()).add(d["arm"])
     template = Environment(loader=PackageLoader("weince.lab"), autoescape=True).get_template("study.html")
     page = template.render(
         result=result,
         metrics=METRICS,
         percent=percent,
         picture=base64.b64encode(buffer.getvalue()).decode("ascii"),
-        difference={(d["arm"], d["metric"]): Interval(d["mean"], d["low"], d["high"]) for d in result["differences"]},
+        difference={
+            (d["arm"], d["minus"], d["metric"]): Interval(d["mean"], d["low"], d["high"]) for d in result["differences"]
+        },
+        bases=list(compared),
+        compared=compared,
     )
     write_text(folder / "study.html", page)
     return folder / "study.html"
