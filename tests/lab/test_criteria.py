@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from batches import views
 
+from batches import views
 from weince import Gate, InfoNCELoss, contest_loss
 from weince.lab.criteria import Rivals, make_criterion
 from weince.settings import two_views

@@ -67,7 +67,7 @@ def load(recipe: Recipe) -> Splits:
         rest, test = _folders(recipe.data_dir, recipe)
     else:
         names = {"cifar10": ("train", "test"), "tiny-imagenet": ("train", "valid")}[recipe.data]
-        rest, test = (_parquet(recipe.data_dir, name) for name in names)
+        rest, test = (_parquet(recipe.data_dir, name, recipe.image_size) for name in names)
     if recipe.subset is not None:
         rest = _share(rest, recipe.subset, recipe, "subset")
     if recipe.test_subset is not None:
@@ -89,7 +89,7 @@ def _digits() -> Images:
     return Images(torch.from_numpy(pixels), torch.from_numpy(np.asarray(labels)).long())
 
 
-def _parquet(folder: Path, name: str) -> Images:
+def _parquet(folder: Path, name: str, size: int | None) -> Images:
     import pyarrow
     import pyarrow.parquet as parquet
 
@@ -115,7 +115,7 @@ def _parquet(folder: Path, name: str) -> Images:
             if not isinstance(label, int) or label < 0:
                 raise RecipeError(f"{path}, row {number}: labels should be integers >= 0. Found {label!r}.")
             content = row.get("bytes") if isinstance(row, dict) else row
-            images.append(_decode(content, f"{path}, row {number}"))
+            images.append(_decode(content, f"{path}, row {number}", size))
             labels.append(label)
     return _stack(images, labels, folder)
 

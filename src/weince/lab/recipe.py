@@ -69,7 +69,8 @@ class Recipe(BaseModel):
     test_subset: Annotated[int, Field(ge=10)] | None = None
     """Test images to use, likewise."""
     image_size: Annotated[int, Field(ge=8, le=512)] | None = None
-    """Edge length in pixels to which the images of a folder are resized; 32 when not given."""
+    """Edge length in pixels to which images are resized; when not given, 32 for those of a folder and their own
+    otherwise."""
     validation_fraction: Annotated[float, Field(gt=0, lt=0.9)] = 0.2
     """Share of the training images that chooses temperatures and regularisation, never trained on."""
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
@@ -127,8 +128,8 @@ class Recipe(BaseModel):
             raise ValueError(f'`losses` must hold "{REFERENCE}", with which the others are compared')
         if self.data == "digits" and self.data_dir is not None:
             raise ValueError('data "digits" ships with scikit-learn: leave `data_dir` out, or name other `data`')
-        if self.image_size is not None and self.data != "folder":
-            raise ValueError(f'`image_size` resizes images of data "folder"; "{self.data}" has its own size')
+        if self.image_size is not None and self.data == "digits":
+            raise ValueError('`image_size` resizes photographs; data "digits" has its own size')
         return self
 
     def differences(self, other: Recipe) -> list[str]:

@@ -38,7 +38,7 @@ def wanted(plan: Plan, records: list[dict[str, Any]]) -> list[Point]:
     followers = [arm for arm in best if plan.arms[arm].follows is not None]
     leaders = [arm for arm in best if arm not in followers]
     points += [Point(arm, best[arm], (seed,)) for seed in plan.confirm_seeds for arm in leaders]
-    return points + [Point(arm, best[arm], (seed,)) for seed in _reported(plan) for arm in followers]
+    return points + [Point(arm, best[arm], (seed,)) for arm in followers for seed in _reported(plan)]
 
 
 def chosen(plan: Plan, records: list[dict[str, Any]]) -> dict[str, str]:
