@@ -2,19 +2,36 @@ import pytest
 import torch
 
 from weince.lab.encoders import make_encoder, make_projection
-from weince.lab.recipe import Recipe
+from weince.lab.recipe import Recipe, RecipeError
 
 
-@pytest.mark.parametrize(("encoder", "size"), [("small", 8), ("small", 32), ("small", 64), ("resnet18", 32)])
+@pytest.mark.parametrize(
+    ("encoder", "size"),
+    [("small", 8), ("small", 32), ("small", 64), ("resnet-small", 32), ("resnet18", 32), ("resnet50", 32),
+     ("resnet-small", 96), ("vit-small", 64)],
+)  # fmt: skip
 def test_features_have_the_width_that_is_promised(encoder, size):
     net, width = make_encoder(Recipe(encoder=encoder), channels=3, size=size, seed=0)
     assert net(torch.rand(2, 3, size, size)).shape == (2, width)
 
 
-def test_resnet18_keeps_the_resolution_of_small_images():
-    net, _ = make_encoder(Recipe(encoder="resnet18"), channels=3, size=32, seed=0)
-    assert net.maxpool(net.act1(net.bn1(net.conv1(torch.rand(1, 3, 32, 32))))).shape[-2:] == (32, 32)
-    assert sum(p.numel() for p in net.parameters()) == pytest.approx(11.17e6, rel=0.01)
+@pytest.mark.parametrize(("size", "kept"), [(32, 32), (64, 64), (96, 24)])
+def test_a_resnet_keeps_the_resolution_of_small_images(size, kept):
+    net, _ = make_encoder(Recipe(encoder="resnet-small"), channels=3, size=size, seed=0)
+    assert net.maxpool(net.act1(net.bn1(net.conv1(torch.rand(1, 3, size, size))))).shape[-2:] == (kept, kept)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "parameters"), [("resnet18", 11.17e6), ("resnet50", 23.5e6), ("vit-small", 21.4e6)]
+)
+def test_encoders_are_those_of_the_field(encoder, parameters):
+    net, _ = make_encoder(Recipe(encoder=encoder), channels=3, size=32, seed=0)
+    assert sum(p.numel() for p in net.parameters()) == pytest.approx(parameters, rel=0.01)
+
+
+def test_a_size_that_the_patches_do_not_divide_is_refused():
+    with pytest.raises(RecipeError, match="multiple of 8"):
+        make_encoder(Recipe(encoder="vit-small"), channels=3, size=30, seed=0)
 
 
 def test_initial_weights_follow_the_seed_alone():

@@ -59,8 +59,11 @@ class Contrastive(LightningModule):
         super().__init__()
         self.recipe, self.run = recipe, run
         self.encoder, self.projection = build(recipe, run.seed, images)
-        self.encoder.to(memory_format=torch.channels_last)
+        self.layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        self.encoder.to(memory_format=self.layout)
         self.encoder = synchronised(self.encoder, device_of(recipe).type == "cuda")
+        if recipe.compile:
+            self.encoder.compile()
         self.views = make_views(recipe.data, images.pixels.shape[-1])
         self.criterion = make_criterion(run.loss, run.temperature, recipe.gate, recipe.rivals)
         # The whole set lives on the device as bytes; it is data, not state, so checkpoints leave it out.
@@ -81,7 +84,7 @@ class Contrastive(LightningModule):
 
     def training_step(self, index: Tensor) -> Tensor:
         torch.manual_seed(_mixed(self.run.seed, self.global_step))
-        views = own_views_of(self.views, self.pixels[index]).to(memory_format=torch.channels_last)
+        views = own_views_of(self.views, self.pixels[index]).to(memory_format=self.layout)
         z_a, z_b = self.projection(self.encoder(views)).chunk(2)
         loss = self.criterion(z_a, z_b)
         self._log("loss", loss)

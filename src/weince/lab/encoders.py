@@ -5,9 +5,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from weince.lab.recipe import Recipe
+from weince.lab.recipe import Recipe, RecipeError
 
 __all__ = ["make_encoder", "make_projection"]
+
+SMALL_IMAGES = 64
+"""Edge length in pixels up to which a ResNet gets a 3x3 stem and no max-pool."""
 
 
 def make_encoder(recipe: Recipe, channels: int, size: int, seed: int) -> tuple[nn.Module, int]:
@@ -18,12 +21,18 @@ def make_encoder(recipe: Recipe, channels: int, size: int, seed: int) -> tuple[n
         channels: of the images.
         size: edge length of the images in pixels.
         seed: of the initial weights.
+
+    Raises:
+        RecipeError: the encoder cannot take images of that size.
     """
+    if recipe.encoder == "vit-small" and size % 8:
+        raise RecipeError(f'Setting `encoder`: "vit-small" takes images of a multiple of 8 pixels. Found {size}.')
     torch.manual_seed(seed)
     if recipe.encoder == "small":
         width = 16 if size <= 16 else 32
         return _small(channels, width, stride=1 if size <= 16 else 2), 4 * width
-    return _resnet18(channels), 512
+    net = _timm(recipe.encoder, channels, size)
+    return net, int(net.num_features)  # pyright: ignore
 
 
 def make_projection(features: int, width: int, seed: int) -> nn.Module:
@@ -44,11 +53,21 @@ def _small(channels: int, width: int, stride: int) -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
-def _resnet18(channels: int) -> nn.Module:
+def _timm(name: str, channels: int, size: int) -> nn.Module:
     import timm
+    from timm.models.resnet import BasicBlock, ResNet
 
-    net = timm.create_model("resnet18", pretrained=False, num_classes=0, in_chans=channels)
-    # Small images: the usual 7x7 stride-2 stem and the pool behind it would leave an eighth of them.
-    net.conv1 = nn.Conv2d(channels, 64, kernel_size=3, stride=1, padding=1, bias=False)
-    net.maxpool = nn.Identity()
+    if name == "vit-small":
+        # 64 patches, whatever the size; the published patch is not known to us.
+        name, of_size = "vit_small_patch16_224", {"img_size": size, "patch_size": size // 8}
+        return timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels, **of_size)
+    if name == "resnet-small":
+        net = ResNet(BasicBlock, (1, 1, 1, 1), num_classes=0, in_chans=channels, channels=(16, 32, 64, 128))
+    else:
+        net = timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels)
+    if size <= SMALL_IMAGES:
+        width = net.get_submodule("bn1").num_features
+        # The usual 7x7 stride-2 stem and the pool behind it would leave an eighth of them.
+        net.conv1 = nn.Conv2d(channels, width, kernel_size=3, stride=1, padding=1, bias=False)
+        net.maxpool = nn.Identity()
     return net

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 Data = Literal["digits", "cifar10", "tiny-imagenet", "folder"]
-Encoder = Literal["small", "resnet18"]
+Encoder = Literal["small", "resnet-small", "resnet18", "resnet50", "vit-small"]
 Loss = Literal["infonce", "weince", "weince-released", "dcl", "hard-negatives", "matched-temperature"]
 Metric = Literal["linear_accuracy", "knn_accuracy", "recall_at_1", "recall_at_5", "recall_at_10", "recall_at_20"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -77,7 +77,8 @@ class Recipe(BaseModel):
     """Seed of subsets and splits, which are the same for every run."""
 
     encoder: Encoder = "small"
-    """Six 3x3 convolutions (wide enough for a CPU), or timm's ResNet-18 with a 3x3 stem and no max-pool."""
+    """Six 3x3 convolutions (wide enough for a CPU); a narrow ResNet of four blocks; or timm's ResNet-18, ResNet-50
+    (with a 3x3 stem and no max-pool up to 64 pixels) or ViT-Small (64 patches)."""
     projection: Annotated[int, Field(ge=2)] = 64
     """Width of the projection, where the loss is computed."""
 
@@ -110,7 +111,12 @@ class Recipe(BaseModel):
     device: Device = "auto"
     """Where to train; auto takes a CUDA GPU when there is one."""
     precision: Precision = "32-true"
-    """Of the encoder; the loss is always float32 or better. "64-true" is slow: for checks to many digits."""
+    """Of the encoder; the loss is always float32 or better. "bf16-mixed" is for GPUs; "64-true" is slow: for checks to
+    many digits."""
+    channels_last: bool = True
+    """Memory layout of images and convolutions; faster on CPUs and on GPUs with tensor cores."""
+    compile: bool = False
+    """Whether the encoder is compiled (`torch.compile`): a minute before the first step, a few per cent after it."""
 
     def __init__(self, **settings: Any) -> None:
         try:

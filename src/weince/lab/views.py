@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from weince.gather import rank, world_size
+from weince.lab.colour import ColourJitter
 from weince.lab.recipe import Data
 
 __all__ = ["as_float", "make_views", "own_views_of", "two_views_of"]
@@ -79,6 +80,6 @@ def make_views(data: Data, size: int) -> augment.AugmentationSequential:
         # "resample" crops the batch in one call; "slice" loops over its images.
         augment.RandomResizedCrop((size, size), scale=(0.08, 1.0), cropping_mode="resample"),
         augment.RandomHorizontalFlip(p=0.5),
-        augment.ColorJitter(0.8, 0.8, 0.8, 0.2, p=0.8),
+        ColourJitter(0.8, 0.8, 0.8, 0.2, p=0.8),
         augment.RandomGrayscale(p=0.2),
     )
