@@ -54,14 +54,14 @@ def test_a_stopped_run_ends_like_an_undisturbed_one(loss, images, tmp_path):
 
 
 def test_a_compiled_encoder_learns_the_same_and_keeps_its_names(images, tmp_path):
-    recipe = RECIPE.model_copy(update={"epochs": 1})
+    recipe = RECIPE.model_copy(update={"epochs": 1, "precision": "64-true"})  # training amplifies rounding
     for name, changed in (("plain", {}), ("compiled", {"compile": True}), ("contiguous", {"channels_last": False})):
         train(recipe.model_copy(update=changed), Run("weince", 0.2, 5), images, tmp_path / name, lambda epoch: None)
     plain, *others = (weights(tmp_path / name) for name in ("plain", "compiled", "contiguous"))
     for other in others:
         assert list(other["encoder"]) == list(plain["encoder"])
         for name, value in plain["encoder"].items():
-            assert torch.allclose(other["encoder"][name], value, rtol=1e-2, atol=1e-3)
+            assert torch.allclose(other["encoder"][name], value, rtol=1e-6, atol=1e-9)
 
 
 def test_another_seed_ends_elsewhere(images, tmp_path):

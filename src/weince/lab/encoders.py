@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -59,14 +61,21 @@ def _timm(name: str, channels: int, size: int) -> nn.Module:
 
     if name == "vit-small":
         # 64 patches, whatever the size; the published patch is not known to us.
-        name, of_size = "vit_small_patch16_224", {"img_size": size, "patch_size": size // 8}
-        return timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels, **of_size)
+        return timm.create_model(
+            "vit_small_patch16_224",
+            pretrained=False,
+            num_classes=0,
+            in_chans=channels,
+            img_size=size,
+            patch_size=size // 8,
+        )
     if name == "resnet-small":
-        net = ResNet(BasicBlock, (1, 1, 1, 1), num_classes=0, in_chans=channels, channels=(16, 32, 64, 128))
+        blocks: Any = BasicBlock
+        net = ResNet(blocks, (1, 1, 1, 1), num_classes=0, in_chans=channels, channels=(16, 32, 64, 128))
     else:
         net = timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels)
     if size <= SMALL_IMAGES:
-        width = net.get_submodule("bn1").num_features
+        width = len(net.get_parameter("bn1.weight"))
         # The usual 7x7 stride-2 stem and the pool behind it would leave an eighth of them.
         net.conv1 = nn.Conv2d(channels, width, kernel_size=3, stride=1, padding=1, bias=False)
         net.maxpool = nn.Identity()
