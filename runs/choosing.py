@@ -70,7 +70,7 @@ def measure(
     splits = load(recipe)
     run = Run(arm.get("loss", "weince"), arm.get("temperature", 0.1), seed)
     with tempfile.TemporaryDirectory() as folder:
-        trained = train(recipe, run, splits.training, Path(folder), lambda epoch: None)
+        trained = train(recipe, run, splits.pretraining, Path(folder), lambda epoch: None)
     encoder = freeze(trained.model.encoder)
     training, judged = (
         Labelled(extract(encoder, images.pixels), images.labels.numpy())

@@ -41,8 +41,8 @@ def test_digits_are_the_real_ones_and_split_evenly():
     assert tuple(splits.training.pixels.shape[1:]) == (1, 8, 8)
     assert splits.training.pixels.dtype == torch.uint8
     assert splits.training.pixels.max() == 255
-    assert sum(len(part.labels) for part in splits) == 1797
-    for part in splits:
+    assert sum(len(part.labels) for part in splits[:3]) == 1797
+    for part in splits[:3]:
         share = torch.bincount(part.labels).double() / len(part.labels)
         assert (share - 0.1).abs().max() < 0.01
 
@@ -138,7 +138,7 @@ def test_transparency_lies_on_white_and_hidden_files_are_no_images(tmp_path):
     wanted = folder_with(tmp_path, "clear.png", clear)
     (tmp_path / "a" / "._0.png").write_bytes(b"what a file system leaves")
     (tmp_path / ".cache").mkdir()
-    pixels = torch.cat([part.pixels for part in load(wanted)])
+    pixels = torch.cat([part.pixels for part in load(wanted)[:3]])
     assert len(pixels) == 25
     assert (pixels == 255).all(dim=(1, 2, 3)).sum() == 1
 

@@ -24,7 +24,7 @@ from weince.lab.recipe import PAPER_TEMPERATURE, Data, Loss, Recipe, RecipeError
 from weince.tails import noise_floor
 from weince.tails.plots import noise_floor_figure
 
-__all__ = ["run_compare", "run_diagnose", "run_noise_floor", "run_study", "run_train", "settings"]
+__all__ = ["run_compare", "run_data", "run_diagnose", "run_noise_floor", "run_study", "run_train", "settings"]
 
 
 def settings(arguments: Sequence[str], command: str = "compare") -> Recipe:
@@ -67,6 +67,11 @@ def run_train(arguments: Sequence[str]) -> int:
 def run_study(arguments: Sequence[str]) -> int:
     """`weince study`; returns the exit status."""
     return _answered(lambda: _study(list(arguments)), "The same command goes on; so does any other worker.")
+
+
+def run_data(arguments: Sequence[str]) -> int:
+    """`weince data`; returns the exit status."""
+    return _answered(lambda: _data(arguments), "The same command goes on where it was.")
 
 
 def run_diagnose(arguments: Sequence[str]) -> int:
@@ -233,6 +238,24 @@ def _workers(count: int, words: Sequence[str], changes: Mapping[str, object]) ->
         raise
     if any(failed):
         raise RecipeError("A worker stopped; what it said stands above. What was finished is in the database.")
+
+
+def _data(arguments: Sequence[str]) -> None:
+    from weince.lab.download import ARCHIVES, fetch
+
+    parser = argparse.ArgumentParser(prog="weince data", description="Fetch a published set of images.")
+    parser.add_argument("name", choices=[*ARCHIVES, "imagenet32"])
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder it is unpacked into (data)")
+    wanted = parser.parse_args(list(arguments))
+    if wanted.name not in ARCHIVES:
+        raise RecipeError(
+            "ImageNet-32 is given to those who log in at image-net.org (downsampled images, 32x32, npz). "
+            f"Unpack its train_data_batch_*.npz and val_data.npz into {wanted.data_dir}."
+        )
+    console = Console()
+    with _bar(console, "Asking", "bytes") as report:
+        place = fetch(ARCHIVES[wanted.name], wanted.data_dir, report)
+    console.print(f"{place} holds it: weince compare --data {wanted.name} --data-dir {wanted.data_dir}", soft_wrap=True)
 
 
 def _diagnose(arguments: Sequence[str]) -> None:

@@ -1,52 +1,100 @@
-"""The data: labelled images in memory as uint8, split into training, validation and test."""
+"""The data: labelled images in memory as bytes, split into training, validation and test.
+
+A set is one entry of `LAYOUTS`: the ways in which it is published, each with the file by which it is known.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import io
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from weince.lab.recipe import Recipe, RecipeError
+from weince.lab.archives import binary_cifar, binary_stl10, npz_imagenet32, pickled
+from weince.lab.images import Images, Parts, resized
+from weince.lab.pictures import class_folders, parquet_files, tiny_imagenet
+from weince.lab.recipe import Data, Recipe, RecipeError
 
-__all__ = ["Images", "Splits", "load"]
+__all__ = ["LAYOUTS", "Images", "Layout", "Splits", "load"]
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 TEST_SHARE = 0.25
 """Of data that comes without a test set."""
-TEST_FOLDERS = ("test", "val", "valid", "validation")
-"""Names of the test part beside a folder `train`, in this order."""
+BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
+IMAGENET_BATCHES = tuple(f"train_data_batch_{number}" for number in range(1, 11))
 
 
-class Images(NamedTuple):
-    """Labelled images: pixels uint8 (N, C, H, W), labels int64 (N,)."""
+class Layout(NamedTuple):
+    """A way in which a set is published.
 
-    pixels: Tensor
-    labels: Tensor
+    Attributes:
+        file: a file of it, or a pattern of several, by which the layout is known.
+        folder: the name that its archive gives the folder of these files.
+        read: folder and edge length in pixels, or None for the set's own -> parts.
+    """
 
-    def take(self, index: np.ndarray) -> Images:
-        """The images at `index`, in its order."""
-        rows = torch.from_numpy(index)
-        return Images(self.pixels[rows], self.labels[rows])
+    file: str
+    folder: str
+    read: Callable[[Path, int | None], Parts]
+
+
+def _numbers(read: Callable[[Path], Parts]) -> Callable[[Path, int | None], Parts]:
+    """Of a layout whose images are plain numbers, resized after they are read."""
+
+    def sized(folder: Path, size: int | None) -> Parts:
+        parts = read(folder)
+        return Parts(resized(parts.training, size), *(part and resized(part, size) for part in parts[1:]))
+
+    return sized
+
+
+LAYOUTS: dict[Data, tuple[Layout, ...]] = {
+    "cifar10": (
+        Layout("train*.parquet", "data", lambda f, size: parquet_files(f, ("train", "test"), size)),
+        Layout(
+            "data_batch_1.bin",
+            "cifar-10-batches-bin",
+            _numbers(lambda f: binary_cifar(f, [f"{name}.bin" for name in BATCHES], "test_batch.bin", 1)),
+        ),
+        Layout("data_batch_1", "cifar-10-batches-py", _numbers(lambda f: pickled(f, BATCHES, "test_batch", "labels"))),
+    ),
+    "cifar100": (
+        Layout("train*.parquet", "data", lambda f, size: parquet_files(f, ("train", "test"), size)),
+        Layout("train.bin", "cifar-100-binary", _numbers(lambda f: binary_cifar(f, ["train.bin"], "test.bin", 2))),
+        Layout("train", "cifar-100-python", _numbers(lambda f: pickled(f, ["train"], "test", "fine_labels"))),
+    ),
+    "stl10": (Layout("unlabeled_X.bin", "stl10_binary", _numbers(binary_stl10)),),
+    "imagenet32": (
+        Layout("train_data_batch_1.npz", "imagenet32", _numbers(npz_imagenet32)),
+        Layout("train*.parquet", "data", lambda f, size: parquet_files(f, ("train", "validation"), size)),
+        Layout(
+            "train_data_batch_1",
+            "imagenet32",
+            _numbers(lambda f: pickled(f, [n for n in IMAGENET_BATCHES if (f / n).is_file()], "val_data", "labels", 1)),
+        ),
+    ),
+    "tiny-imagenet": (
+        Layout("train*.parquet", "data", lambda f, size: parquet_files(f, ("train", "valid"), size)),
+        Layout("val/val_annotations.txt", "tiny-imagenet-200", tiny_imagenet),
+    ),
+}
 
 
 class Splits(NamedTuple):
-    """The three parts of a comparison's data."""
+    """The parts of a comparison's data. `pretraining` is what the loss sees, without labels."""
 
     training: Images
     validation: Images
     test: Images
+    pretraining: Images
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of every pixel and label, so that a continued comparison can tell its data from other data."""
         digest = hashlib.sha256()
-        for images in self:
+        for images in self[:3] if self.pretraining is self.training else self:
             for part in images:
                 digest.update(str(tuple(part.shape)).encode())
                 digest.update(part.numpy().tobytes())
@@ -59,26 +107,55 @@ def load(recipe: Recipe) -> Splits:
     Raises:
         RecipeError: the data is not there, not readable, or too small for what the recipe asks.
     """
-    if recipe.data == "digits":
-        rest, test = _parts(_digits(), TEST_SHARE, recipe, "the test share")
-    elif recipe.data_dir is None:
-        raise RecipeError(f'Setting `data_dir`: data "{recipe.data}" needs the folder that holds it. Found nothing.')
-    elif recipe.data == "folder":
-        rest, test = _folders(recipe.data_dir, recipe)
-    else:
-        names = {"cifar10": ("train", "test"), "tiny-imagenet": ("train", "valid")}[recipe.data]
-        rest, test = (_parquet(recipe.data_dir, name, recipe.image_size) for name in names)
+    rest, test, unlabelled = _published(recipe)
+    if test is None:
+        rest, test = _parts(rest, TEST_SHARE, recipe, "the test share")
     if recipe.subset is not None:
         rest = _share(rest, recipe.subset, recipe, "subset")
     if recipe.test_subset is not None:
         test = _share(test, recipe.test_subset, recipe, "test_subset")
     training, validation = _parts(rest, recipe.validation_fraction, recipe, "`validation_fraction`")
-    if len(training.labels) < recipe.batch_size:
+    if unlabelled is not None:
+        pretraining = _drawn(unlabelled, recipe)
+    else:
+        pretraining = training if recipe.pretrain_on == "training" else rest
+    if len(pretraining.labels) < recipe.batch_size:
         raise RecipeError(
-            f"Setting `batch_size`: should be at most the number of training images, {len(training.labels)}. "
+            f"Setting `batch_size`: should be at most the number of training images, {len(pretraining.labels)}. "
             f"Found {recipe.batch_size}."
         )
-    return Splits(training, validation, test)
+    return Splits(training, validation, test, pretraining)
+
+
+def _published(recipe: Recipe) -> Parts:
+    if recipe.data == "digits":
+        return Parts(_digits(), None)
+    folder = recipe.data_dir
+    if folder is None:
+        raise RecipeError(f'Setting `data_dir`: data "{recipe.data}" needs the folder that holds it. Found nothing.')
+    if recipe.data == "folder":
+        return class_folders(folder, recipe.image_size)
+    for layout in LAYOUTS[recipe.data]:
+        for place in (folder, folder / layout.folder):
+            if any(path.is_file() for path in place.glob(layout.file)):
+                return layout.read(place, recipe.image_size)
+    found = ", ".join(sorted(path.name for path in folder.glob("*"))[:8]) if folder.is_dir() else "no such folder"
+    known = ", or ".join(f"{layout.file} (in it or in {layout.folder})" for layout in LAYOUTS[recipe.data])
+    raise RecipeError(
+        f"Setting `data_dir`: should hold {known}. Found in {folder}: {found or 'nothing'}. "
+        f"`weince data {recipe.data} --data-dir {folder}` fetches it."
+    )
+
+
+def _drawn(unlabelled: Images, recipe: Recipe) -> Images:
+    total, count = len(unlabelled.labels), recipe.pretrain_subset
+    if count is None or count == total:
+        return unlabelled
+    if count > total:
+        raise RecipeError(
+            f"Setting `pretrain_subset`: should be at most the {total} images without labels. Found {count}."
+        )
+    return unlabelled.take(np.sort(np.random.default_rng(recipe.split_seed).permutation(total)[:count]))
 
 
 def _digits() -> Images:
@@ -87,107 +164,6 @@ def _digits() -> Images:
     values, labels = load_digits(return_X_y=True)
     pixels = np.rint(np.asarray(values) * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
     return Images(torch.from_numpy(pixels), torch.from_numpy(np.asarray(labels)).long())
-
-
-def _parquet(folder: Path, name: str, size: int | None) -> Images:
-    import pyarrow
-    import pyarrow.parquet as parquet
-
-    paths = sorted(folder.glob(f"{name}.parquet")) or sorted(folder.glob(f"{name}-*.parquet"))
-    if not paths:
-        found = ", ".join(sorted(path.name for path in folder.glob("*"))[:8]) if folder.is_dir() else "no such folder"
-        raise RecipeError(
-            f"Setting `data_dir`: should hold {name}.parquet (or {name}-*.parquet). "
-            f"Found in {folder}: {found or 'nothing'}."
-        )
-    images, labels = [], []
-    for path in paths:
-        try:
-            table = parquet.read_table(path)
-        except (pyarrow.ArrowException, OSError) as error:
-            raise RecipeError(f"{path} is not a readable parquet file: {str(error).splitlines()[0]}") from None
-        image_column = next((c for c in ("img", "image") if c in table.column_names), None)
-        label_column = next((c for c in ("label", "fine_label") if c in table.column_names), None)
-        if image_column is None or label_column is None:
-            raise RecipeError(f"{path} should have columns img or image, and label. Found {table.column_names}.")
-        rows = table.column(image_column).to_pylist()
-        for number, (row, label) in enumerate(zip(rows, table.column(label_column).to_pylist(), strict=True)):
-            if not isinstance(label, int) or label < 0:
-                raise RecipeError(f"{path}, row {number}: labels should be integers >= 0. Found {label!r}.")
-            content = row.get("bytes") if isinstance(row, dict) else row
-            images.append(_decode(content, f"{path}, row {number}", size))
-            labels.append(label)
-    return _stack(images, labels, folder)
-
-
-def _folders(folder: Path, recipe: Recipe) -> tuple[Images, Images]:
-    if not (folder / "train").is_dir():
-        return _parts(_folder(folder, _subfolders(folder), recipe), TEST_SHARE, recipe, "the test share")
-    test = next((folder / name for name in TEST_FOLDERS if (folder / name).is_dir()), None)
-    if test is None:
-        raise RecipeError(
-            f"Setting `data_dir`: {folder} holds train and should hold one of {', '.join(TEST_FOLDERS)} too. "
-            "Found none; for a set without a test part, name the train folder itself."
-        )
-    classes = _subfolders(folder / "train")
-    return _folder(folder / "train", classes, recipe), _folder(test, classes, recipe)
-
-
-def _subfolders(folder: Path) -> tuple[str, ...]:
-    inside = folder.iterdir() if folder.is_dir() else ()
-    classes = tuple(sorted(path.name for path in inside if path.is_dir() and not path.name.startswith(".")))
-    if len(classes) < 2:
-        raise RecipeError(
-            "Setting `data_dir`: should hold one folder of images for each of at least two classes "
-            f"(features are judged by labels). Found in {folder}: {', '.join(classes) or 'no folder'}."
-        )
-    return classes
-
-
-def _folder(folder: Path, classes: Sequence[str], recipe: Recipe) -> Images:
-    images, labels = [], []
-    for label, name in enumerate(classes):
-        paths = [
-            path
-            for path in sorted((folder / name).rglob("*"))
-            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
-        ]
-        if not paths:
-            raise RecipeError(
-                f"Setting `data_dir`: {folder / name} should hold images. Found none of {', '.join(IMAGE_SUFFIXES)}."
-            )
-        images += [_decode(path, str(path), recipe.image_size or 32) for path in paths]
-        labels += [label] * len(paths)
-    return _stack(images, labels, folder)
-
-
-def _decode(source: Path | bytes | None, name: str, size: int | None = None) -> np.ndarray:
-    """RGB pixels of an encoded image, upright, transparency laid on white."""
-    from PIL import Image, ImageOps
-
-    try:
-        content = source.read_bytes() if isinstance(source, Path) else source
-        if not isinstance(content, bytes):
-            raise ValueError("it holds no bytes")
-        image = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
-        if image.mode in ("I", "F") or image.mode.startswith("I;"):
-            raise ValueError(f"its pixels have mode {image.mode}; 8 bits a channel are expected")
-        if image.has_transparency_data:
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-        image = image.convert("RGB")
-    except (OSError, ValueError, TypeError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise RecipeError(f"{name} is not a readable image: {error}") from None
-    if size is not None:
-        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
-    return np.asarray(image)
-
-
-def _stack(images: list[np.ndarray], labels: list[int], where: Path) -> Images:
-    shapes = {image.shape for image in images}
-    if len(shapes) != 1:
-        raise RecipeError(f"Images in {where} should have one size. Found {sorted(shapes)[:4]}.")
-    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
-    return Images(pixels, torch.tensor(labels, dtype=torch.int64))
 
 
 def _share(images: Images, count: int, recipe: Recipe, setting: str) -> Images:

@@ -30,7 +30,7 @@ __all__ = [
     "write",
 ]
 
-Data = Literal["digits", "cifar10", "tiny-imagenet", "folder"]
+Data = Literal["digits", "cifar10", "cifar100", "stl10", "imagenet32", "tiny-imagenet", "folder"]
 Encoder = Literal["small", "resnet-small", "resnet18", "resnet50", "vit-small"]
 Loss = Literal["infonce", "weince", "weince-released", "dcl", "hard-negatives", "matched-temperature"]
 Metric = Literal["linear_accuracy", "knn_accuracy", "recall_at_1", "recall_at_5", "recall_at_10", "recall_at_20"]
@@ -61,13 +61,18 @@ class Recipe(BaseModel):
     """Where results go."""
 
     data: Data = "digits"
-    """Images: scikit-learn's digits, parquet files of CIFAR-10 or Tiny-ImageNet, or a folder of images."""
+    """Images: scikit-learn's digits, a published set, or a folder of images."""
     data_dir: Path | None = None
-    """Folder of the parquet files, or of the images: CLASS/IMAGE, or train/CLASS/IMAGE with test, val or valid."""
+    """Folder of the published files (docs/data.md; `weince data` fetches them), or of the images: CLASS/IMAGE, or
+    train/CLASS/IMAGE with test, val or valid."""
     subset: Annotated[int, Field(ge=20)] | None = None
     """Training and validation images to use, the same share of every class; all when not given."""
     test_subset: Annotated[int, Field(ge=10)] | None = None
     """Test images to use, likewise."""
+    pretrain_on: Literal["training", "training+validation"] = "training"
+    """What the loss sees, without labels. STL-10 has images without labels for it: those are taken."""
+    pretrain_subset: Annotated[int, Field(ge=20)] | None = None
+    """Images without labels to use, of a set that has such; all when not given."""
     image_size: Annotated[int, Field(ge=8, le=512)] | None = None
     """Edge length in pixels to which images are resized; when not given, 32 for those of a folder and their own
     otherwise."""

@@ -80,7 +80,7 @@ def finish(recipe: Recipe, run: Run, splits: Splits, folder: Path, on_epoch: Cal
 
     if not first_does(done.is_file):
         on_epoch(0)
-        trained = train(recipe, run, splits.training, folder, on_epoch)
+        trained = train(recipe, run, splits.pretraining, folder, on_epoch)
         first_does(judge)
     found = first_does(clear)
     on_epoch(recipe.epochs)
