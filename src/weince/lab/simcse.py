@@ -22,6 +22,7 @@ import torch
 import transformers
 from datasets import Dataset
 from datasets.utils import disable_progress_bars, enable_progress_bars
+from safetensors import SafetensorError
 from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
@@ -104,10 +105,11 @@ def load_encoder(recipe: TextRecipe) -> SentenceTransformer:
     with quiet():
         try:
             whole = SentenceTransformer(name, device=str(place(recipe)))
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+            said = str(error).strip().splitlines() or [type(error).__name__]
             raise RecipeError(
-                f"Setting `encoder`: {recipe.encoder!r} is no folder with a model, and no model that the Hugging Face "
-                f"hub gives now: {str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}"
+                f"Setting `encoder`: should be a folder with a model, or a name that the Hugging Face hub knows and "
+                f"gives now. Found {recipe.encoder!r}: {said[0].rstrip('.')}."
             ) from None
         modules: list[nn.Module] = [module for module in whole if not isinstance(module, Normalize)]
         if not isinstance(modules[0], nn.Module) or whole.tokenizer is None or len(modules) < 2:
@@ -142,7 +144,7 @@ def weights_digest(encoder: SentenceTransformer) -> str:
     digest = hashlib.sha256()
     for key, value in encoder.state_dict().items():
         digest.update(key.encode())
-        digest.update(value.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(value.cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

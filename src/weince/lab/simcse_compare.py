@@ -168,8 +168,8 @@ def _claimed(recipe: TextRecipe, origin: dict[str, str]) -> Iterator[None]:
         ) from None
     try:
         _check_same(recipe, origin)
-        write_text(recipe.folder / "recipe.toml", write(recipe))
         write_json(recipe.folder / "origin.json", origin)
+        write_text(recipe.folder / "recipe.toml", write(recipe))
         yield
     finally:
         lock.release()
