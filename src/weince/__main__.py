@@ -18,6 +18,8 @@ usage: weince COMMAND [OPTIONS]
   study PLAN.toml [OPTIONS]         settings of several arms tried alike, by any number of workers on any machines;
                                     study work FOLDER, study report FOLDER. What is finished is never lost.
   data NAME [--data-dir DIR]        fetch a published set of images: checked, and taken up where it was cut.
+  simcse [RECIPE.toml] [OPTIONS]    the same question of sentences: SimCSE with both losses, any encoder of the
+                                    Hugging Face hub, judged on STS-B; --stsb-dir DIR
   diagnose FILE [OPTIONS]           is the tail of these embeddings Weibull, with an end at 1? A verdict with a test
                                     that can say no, figures and a page. .npy .npz .parquet .safetensors .pt
   diagnose --help                   all settings
@@ -42,20 +44,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(weince.__version__)
         return 0
-    if words[:1] not in (["compare"], ["train"], ["study"], ["data"], ["diagnose"], ["noise-floor"]):
+    if words[:1] not in (["compare"], ["train"], ["study"], ["data"], ["simcse"], ["diagnose"], ["noise-floor"]):
         asked = not words or words[0] in ("-h", "--help")
         print(USAGE, end="", file=sys.stdout if asked else sys.stderr)
         if not asked:
             print(f"\nUnknown command {words[0]!r}.", file=sys.stderr)
         return 0 if asked else 2
     try:
-        from weince.lab.cli import run_compare, run_data, run_diagnose, run_noise_floor, run_study, run_train
+        from weince.lab.cli import (
+            run_compare,
+            run_data,
+            run_diagnose,
+            run_noise_floor,
+            run_simcse,
+            run_study,
+            run_train,
+        )
 
         commands = {
             "compare": run_compare,
             "train": run_train,
             "study": run_study,
             "data": run_data,
+            "simcse": run_simcse,
             "diagnose": run_diagnose,
             "noise-floor": run_noise_floor,
         }

@@ -21,10 +21,20 @@ from rich.table import Table
 from weince.lab.diagnose import Question, diagnose
 from weince.lab.files import write_bytes, write_csv
 from weince.lab.recipe import PAPER_TEMPERATURE, Data, Loss, Recipe, RecipeError, Run, preset, read
+from weince.lab.text_recipe import TextRecipe, check_text_libraries
 from weince.tails import noise_floor
 from weince.tails.plots import noise_floor_figure
 
-__all__ = ["run_compare", "run_data", "run_diagnose", "run_noise_floor", "run_study", "run_train", "settings"]
+__all__ = [
+    "run_compare",
+    "run_data",
+    "run_diagnose",
+    "run_noise_floor",
+    "run_simcse",
+    "run_study",
+    "run_train",
+    "settings",
+]
 
 
 def settings(arguments: Sequence[str], command: str = "compare") -> Recipe:
@@ -72,6 +82,11 @@ def run_study(arguments: Sequence[str]) -> int:
 def run_data(arguments: Sequence[str]) -> int:
     """`weince data`; returns the exit status."""
     return _answered(lambda: _data(arguments), "The same command goes on where it was.")
+
+
+def run_simcse(arguments: Sequence[str]) -> int:
+    """`weince simcse`; returns the exit status."""
+    return _answered(lambda: _simcse(arguments), "The same command repeats the run it was at, and no finished one.")
 
 
 def run_diagnose(arguments: Sequence[str]) -> int:
@@ -143,6 +158,23 @@ def _train(arguments: Sequence[str]) -> None:
     folder = recipe.folder / "runs" / run.slug
     console.out(f"{folder} holds encoder.safetensors, projection.safetensors and history.csv.", highlight=False)
     leave()
+
+
+def _simcse(arguments: Sequence[str]) -> None:
+    console = Console()
+    words = list(arguments)
+    written = read(Path(words.pop(0))) if words and not words[0].startswith("-") else {}
+    recipe = tyro.cli(TextRecipe, default=TextRecipe(**written), args=words, prog="weince simcse [RECIPE.toml]")
+    check_text_libraries()
+    # Transformers and the rest take seconds to import: after --help and the refusals.
+    from weince.lab.simcse_compare import compare_text
+    from weince.lab.simcse_report import print_simcse, write_simcse
+
+    with _bar(console, "Reading sentences", "steps") as report:
+        result = compare_text(recipe, report)
+        page = write_simcse(result, recipe.folder)
+    print_simcse(result, console)
+    console.out(f"{page} shows it; every number lies in {recipe.folder}.", highlight=False)
 
 
 def _study(words: list[str]) -> None:

@@ -17,7 +17,7 @@ from weince.lab.files import write_bytes
 from weince.lab.recipe import PAPER_TEMPERATURE, Run
 from weince.lab.result import METRICS, NAMES
 
-__all__ = ["CAPTIONS", "draw", "panels"]
+__all__ = ["CAPTIONS", "COLOURS", "draw", "panels"]
 
 CAPTIONS: dict[str, str] = {
     "temperatures": "Validation score at every temperature tried: dots are seeds, the line their mean, a ring the "

@@ -27,6 +27,7 @@ __all__ = [
     "RecipeError",
     "preset",
     "read",
+    "reason",
     "write",
 ]
 
@@ -127,7 +128,7 @@ class Recipe(BaseModel):
         try:
             super().__init__(**settings)
         except ValidationError as error:
-            raise RecipeError("\n".join(map(_reason, error.errors()))) from None
+            raise RecipeError("\n".join(reason(item, Recipe) for item in error.errors())) from None
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Recipe:
@@ -172,13 +173,14 @@ def preset(data: Data) -> dict[str, Any]:
     return {"name": data, "data": data} | ({} if data == "digits" else {"epochs": 100})
 
 
-def _reason(item: Any) -> str:
+def reason(item: Any, recipe: type[BaseModel]) -> str:
+    """What is wrong with a setting of such a recipe, from an item of pydantic's list of errors."""
     where = ".".join(str(part) for part in item["loc"])
     message = item["msg"].removeprefix("Value error, ").rstrip(".")
     if not where:
         return f"Contradiction: {message}."
     if item["type"] == "extra_forbidden":
-        return f"Setting `{where}` is unknown. Known: {', '.join(Recipe.model_fields)}."
+        return f"Setting `{where}` is unknown. Known: {', '.join(recipe.model_fields)}."
     return f"Setting `{where}`: {message}. Found {item['input']!r}."
 
 
@@ -196,8 +198,8 @@ def read(path: Path) -> dict[str, Any]:
         raise RecipeError(f"Recipe {path} is not TOML: {error}.") from None
 
 
-def write(recipe: Recipe) -> str:
-    """TOML text that `read` and `Recipe` turn into an equal one; settings left out are None."""
+def write(recipe: BaseModel) -> str:
+    """TOML text that `read` and the recipe's class turn into an equal one; settings left out are None."""
     return tomli_w.dumps(_without_none(recipe.model_dump(mode="json")))
 
 
