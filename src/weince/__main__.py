@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 __all__ = ["main"]
 
+COMMANDS = ("compare", "train", "study", "data", "simcse", "diagnose", "noise-floor")
 USAGE = """\
 usage: weince COMMAND [OPTIONS]
 
@@ -44,33 +45,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(weince.__version__)
         return 0
-    if words[:1] not in (["compare"], ["train"], ["study"], ["data"], ["simcse"], ["diagnose"], ["noise-floor"]):
+    if not words or words[0] not in COMMANDS:
         asked = not words or words[0] in ("-h", "--help")
         print(USAGE, end="", file=sys.stdout if asked else sys.stderr)
         if not asked:
             print(f"\nUnknown command {words[0]!r}.", file=sys.stderr)
         return 0 if asked else 2
     try:
-        from weince.lab.cli import (
-            run_compare,
-            run_data,
-            run_diagnose,
-            run_noise_floor,
-            run_simcse,
-            run_study,
-            run_train,
-        )
+        from weince.lab.cli import run
 
-        commands = {
-            "compare": run_compare,
-            "train": run_train,
-            "study": run_study,
-            "data": run_data,
-            "simcse": run_simcse,
-            "diagnose": run_diagnose,
-            "noise-floor": run_noise_floor,
-        }
-        return commands[words[0]](words[1:])
+        return run(words[0], words[1:])
     except ImportError as error:
         print(error, file=sys.stderr)
         return 2

@@ -1,7 +1,7 @@
 import pytest
 
 from weince.gate import Gate
-from weince.lab.cli import settings
+from weince.lab.commands.compare import settings
 from weince.lab.recipe import Recipe, RecipeError, read, write
 
 
