@@ -87,8 +87,8 @@ def test_both_losses_see_the_same_images_views_and_initial_weights(images, tmp_p
     seen = {}
     make = weince.lab.contrastive.make_criterion
 
-    def recording(loss, temperature, gate):
-        criterion = make(loss, temperature, gate)
+    def recording(loss, *settings):
+        criterion = make(loss, *settings)
         criterion.register_forward_pre_hook(
             lambda _, z: seen.setdefault(loss, []).append(torch.cat(z).detach().clone())
         )

@@ -52,30 +52,35 @@ class HeldOut(NamedTuple):
     histogram: np.ndarray
 
 
-def neighbour_scores(reference: Labelled, query: Labelled) -> dict[str, float]:
+def neighbour_scores(
+    reference: Labelled, query: Labelled, neighbours: int = NEIGHBOURS, recall_at: Sequence[int] = RECALL_AT
+) -> dict[str, float]:
     """Recall@k and weighted kNN accuracy under cosine similarity.
 
     recall@k is the share of queries of which any of the k nearest reference features has the label. The vote is
-    that of the 50 nearest, each weighing exp(s / 0.1).
+    that of the nearest, each weighing exp(s / 0.1).
 
     Args:
         reference: labelled training features.
         query: what is judged.
+        neighbours: how many vote; all where there are fewer.
+        recall_at: the k of recall@k.
 
     Returns:
-        recall_at_1, _5, _10, _20 and knn_accuracy, in [0, 1].
+        recall_at_K for each K, and knn_accuracy, in [0, 1].
 
     Source: arXiv:2606.00262, frozen-feature evaluation; the vote is that of arXiv:1805.01978.
     """
-    count = min(NEIGHBOURS, len(reference.labels))
+    count = min(max(neighbours, *recall_at), len(reference.labels))
     search = NearestNeighbors(n_neighbors=count, metric="cosine", algorithm="brute")
     distance, index = search.fit(normalize(reference.features)).kneighbors(normalize(query.features))
     found = reference.labels[index]
     right = found == query.labels[:, None]
-    scores = {f"recall_at_{k}": float(right[:, :k].any(axis=1).mean()) for k in RECALL_AT}
+    scores = {f"recall_at_{k}": float(right[:, :k].any(axis=1).mean()) for k in recall_at}
     votes = np.zeros((len(query.labels), int(max(reference.labels.max(), query.labels.max())) + 1))
+    voting, far = found[:, :neighbours], distance[:, :neighbours]
     # The nearest one's factor is taken out: it is common to all votes of a row.
-    np.add.at(votes, (np.arange(len(found))[:, None], found), np.exp((distance[:, :1] - distance) / VOTE_TEMPERATURE))
+    np.add.at(votes, (np.arange(len(found))[:, None], voting), np.exp((far[:, :1] - far) / VOTE_TEMPERATURE))
     scores["knn_accuracy"] = float((votes.argmax(axis=1) == query.labels).mean())
     return scores
 

@@ -35,6 +35,7 @@ Data = Literal["digits", "cifar10", "cifar100", "stl10", "imagenet32", "tiny-ima
 Encoder = Literal["small", "resnet-small", "resnet18", "resnet50", "vit-small"]
 Loss = Literal["infonce", "weince", "weince-released", "dcl", "hard-negatives", "matched-temperature"]
 Metric = Literal["linear_accuracy", "knn_accuracy", "recall_at_1", "recall_at_5", "recall_at_10", "recall_at_20"]
+Protocol = Literal["published", "lightly"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["32-true", "bf16-mixed", "64-true"]
 
@@ -114,6 +115,10 @@ class Recipe(BaseModel):
 
     select_by: Metric = "linear_accuracy"
     """Validation score, averaged over seeds, by which each loss's temperature is chosen."""
+    protocols: tuple[Protocol, ...] = ()
+    """Other evaluations of the chosen runs, beside our own: the paper's as published, the field's as in lightly."""
+    drop_last: bool = False
+    """Whether the published protocol scores whole batches of 256 alone, as the released evaluation does."""
     device: Device = "auto"
     """Where to train; auto takes a CUDA GPU when there is one."""
     precision: Precision = "32-true"

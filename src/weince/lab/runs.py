@@ -21,6 +21,7 @@ from weince.lab.evaluate import INVERSE_PENALTIES, Labelled, fit_probe, held_out
 from weince.lab.features import extract, freeze
 from weince.lab.files import write_bytes, write_json, write_text
 from weince.lab.processes import first_does, join, same_everywhere
+from weince.lab.protocols import lightly_scores, published_scores
 from weince.lab.provenance import provenance
 from weince.lab.recipe import Recipe, RecipeError, Run, read, write
 from weince.lab.result import METRICS
@@ -110,6 +111,21 @@ def _scores(
     }
 
 
+def _by_protocols(recipe: Recipe, model: Encoded, splits: Splits) -> dict[str, dict[str, float]]:
+    device = device_of(recipe)
+    encoder = freeze(model.encoder).to(device)
+    training, validation, test = (Labelled(extract(encoder, part.pixels), part.labels.numpy()) for part in splits[:3])
+    # Both protocols take the whole training set, and split it themselves where they do.
+    whole = Labelled(*(np.concatenate(pair) for pair in zip(training, validation, strict=True)))
+    found = {}
+    for protocol in recipe.protocols:
+        if protocol == "published":
+            found[protocol] = published_scores(whole, test, device, drop_last=recipe.drop_last)
+        else:
+            found[protocol] = lightly_scores(whole, test, device)
+    return found
+
+
 def _held_out(recipe: Recipe, model: Encoded, splits: Splits) -> bytes:
     # Drawn, not the first ones: a folder's images come class by class.
     order = np.random.default_rng(recipe.split_seed).permutation(len(splits.validation.labels))
@@ -128,7 +144,10 @@ def tested(recipe: Recipe, run: Run, splits: Splits, folder: Path) -> dict[str, 
         for name, half in model._asdict().items():
             half.load_state_dict(load_file(folder / f"{name}.safetensors"))
         chosen = read_json(folder / "validation.json")["probe"]["inverse_penalty"]
-        write_json(folder / "test.json", _scores(model, splits, "test", device_of(recipe), (chosen,)))
+        found = _scores(model, splits, "test", device_of(recipe), (chosen,))
+        if recipe.protocols:
+            found["protocols"] = _by_protocols(recipe, model, splits)
+        write_json(folder / "test.json", found)
     return read_json(folder / "test.json")
 
 
