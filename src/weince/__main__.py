@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 __all__ = ["main"]
 
-COMMANDS = ("compare", "train", "study", "data", "simcse", "diagnose", "noise-floor")
+COMMANDS = ("compare", "train", "study", "data", "simcse", "report", "diagnose", "noise-floor")
 USAGE = """\
 usage: weince COMMAND [OPTIONS]
 
@@ -21,6 +21,7 @@ usage: weince COMMAND [OPTIONS]
   data NAME [--data-dir DIR]        fetch a published set of images: checked, and taken up where it was cut.
   simcse [RECIPE.toml] [OPTIONS]    the same question of sentences: SimCSE with both losses, any encoder of the
                                     Hugging Face hub, judged on STS-B; --stsb-dir DIR
+  report [RUNS]                     the paper's table and ours: what was run, from what, and why the rest was not
   diagnose FILE [OPTIONS]           is the tail of these embeddings Weibull, with an end at 1? A verdict with a test
                                     that can say no, figures and a page. .npy .npz .parquet .safetensors .pt
   diagnose --help                   all settings

@@ -19,6 +19,7 @@ else:
 
 __all__ = [
     "PAPER_TEMPERATURE",
+    "PLACES",
     "REFERENCE",
     "Data",
     "Loss",
@@ -44,6 +45,8 @@ REFERENCE: Loss = "infonce"
 FREE = {"losses", "temperatures", "seeds", "output", "data_dir", "keep_every"}
 """Settings in which a continued comparison may differ: finished runs stay what they are. The images of another
 `data_dir` must be the same ones, pixel by pixel."""
+PLACES = {"output", "data_dir"}
+"""Settings that say where things lie on one machine: left out of results, which people send to each other."""
 PAPER_TEMPERATURE = 0.5
 """InfoNCE at this temperature is what the paper compares with."""
 

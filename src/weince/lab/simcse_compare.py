@@ -45,7 +45,7 @@ from weince.lab.simcse import (
 )
 from weince.lab.simcse_result import choose_text, judge_text, tidy_text
 from weince.lab.text import Text, load_text
-from weince.lab.text_recipe import TextRecipe
+from weince.lab.text_recipe import PLACES, TextRecipe
 
 __all__ = ["compare_text"]
 
@@ -139,7 +139,7 @@ def _reported(recipe: TextRecipe, text: Text, dev: dict[Run, dict[str, Any]], un
             write_json(folder / "test.json", {"spearman": spearman(kept, text.test)})
         test[run] = _json(folder / "test.json")
     result = {
-        "recipe": recipe.model_dump(mode="json", exclude_none=True),
+        "recipe": recipe.model_dump(mode="json", exclude_none=True, exclude=PLACES),
         "made": dev[shown[-1]]["made"],
         "text": {"sentences": len(text.sentences), "dev": len(text.dev.scores), "test": len(text.test.scores)},
         **judge_text(recipe, rows, dev, test, untrained),

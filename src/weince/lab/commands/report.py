@@ -1,0 +1,42 @@
+"""`weince report`: the paper's table and ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from weince.lab.commands.terminal import answered
+
+__all__ = ["run"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """The published rows beside what was found here, and why a row was not run: table.csv, table.png, table.html."""
+
+    runs: Annotated[Path, tyro.conf.Positional] = Path("runs")
+    """Folder of recipes (*.toml) and results (NAME/result.json, NAME/study.json)."""
+    output: Path | None = None
+    """Where the table goes; RUNS when not given."""
+
+
+def run(words: Sequence[str]) -> int:
+    """`weince report`; returns the exit status."""
+    return answered(lambda: _report(words), "Nothing was written.")
+
+
+def _report(words: Sequence[str]) -> None:
+    options = tyro.cli(Options, args=list(words), prog="weince report")
+    from weince.lab.paper import collected
+    from weince.lab.paper_report import print_table, write_table
+
+    console = Console()
+    known, others = collected(options.runs)
+    page = write_table(known, others, options.output or options.runs)
+    print_table(known, others, console)
+    console.out(f"{page} shows it with a figure; table.csv beside it holds every number.", highlight=False)
