@@ -138,7 +138,7 @@ def test_results_without_the_published_protocol_are_said_to_be_by_our_own(ran, t
 
 def test_why_a_recipe_was_not_run(tmp_path, monkeypatch):
     def because(name: str, data_dir: Path = Path("nowhere")) -> str:
-        return next(line.because for line in sum(collected(tmp_path, data_dir), []) if line.recipe == name)
+        return next(line.because for part in collected(tmp_path, data_dir) for line in part if line.recipe == name)
 
     monkeypatch.setattr(weince.lab.paper.torch.cuda, "is_available", lambda: False)
     assert because("stl10-resnet18") == f"{tmp_path} has no recipe of it"

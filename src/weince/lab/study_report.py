@@ -72,11 +72,11 @@ def print_study(result: Mapping[str, Any], console: Console) -> None:
         f"{METRICS[recipe['select_by']]}, %",
         title_justify="left",
     )
-    table.add_column("")
+    table.add_column("arm", overflow="fold")
+    for name in METRICS.values():
+        table.add_column(name.replace(" ", "\n"), justify="right")
     for row in result["rows"]:
-        table.add_column(row["label"], justify="right")
-    for metric, name in METRICS.items():
-        table.add_row(name, *(percent(row["mean"][metric], row["sd"][metric]) for row in result["rows"]))
+        table.add_row(row["label"], *(percent(row["mean"][metric], row["sd"][metric]) for metric in METRICS))
     console.print(table)
     for text in result["warnings"]:
         console.print(f"[yellow]Note:[/yellow] {text}")
