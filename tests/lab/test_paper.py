@@ -18,6 +18,7 @@ from weince.lab.paper_report import write_table
 from weince.lab.plan import read_plan
 from weince.lab.published import published
 from weince.lab.recipe import Recipe, RecipeError, read, write
+from weince.lab.report import write_report
 from weince.lab.text_recipe import TextRecipe
 
 ROOT = Path(__file__).parents[2]
@@ -118,6 +119,23 @@ def test_a_published_row_with_ours_beside_it(ran, tmp_path):
     assert float(row["published_weince"]) == 53.28
     assert float(row["infonce_mean"]) == pytest.approx(50 * sum(scores["infonce"]), abs=1e-3)
     assert (tmp_path / "table.png").stat().st_size > 10_000
+
+
+def test_the_protocols_stand_in_the_comparison_s_page_and_may_be_asked_for_later(ran, tmp_path):
+    asked = json.loads((ran / "cifar100-resnet18/result.json").read_text())["recipe"]
+    recipe = Recipe(**{**asked, "output": tmp_path, "protocols": ()})
+    shutil.copytree(ran / "cifar100-resnet18", recipe.folder)
+    for path in recipe.folder.glob("runs/*/test.json"):
+        path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "protocols"}))
+    assert "protocols" not in compare(recipe)["test"][0]
+    assert "by the protocols of others" not in write_report(recipe.folder).read_text(encoding="utf-8")
+    later = compare(recipe.model_copy(update={"protocols": ("lightly",)}))
+    before = json.loads((ran / "cifar100-resnet18/result.json").read_text())
+    for old, new in zip(before["test"], later["test"], strict=True):
+        assert new["protocols"] == {"lightly": old["protocols"]["lightly"]}
+    page = write_report(recipe.folder).read_text(encoding="utf-8")
+    mean = sum(run["protocols"]["lightly"]["knn_accuracy"] for run in before["test"] if run["loss"] == "weince") / 2
+    assert f"{100 * mean:.1f} ± " in page.split("by the protocols of others")[1]
 
 
 def test_results_without_the_published_protocol_are_said_to_be_by_our_own(ran, tmp_path):

@@ -42,7 +42,7 @@ Precision = Literal["32-true", "bf16-mixed", "64-true"]
 
 REFERENCE: Loss = "infonce"
 """The loss that the others are compared with."""
-FREE = {"losses", "temperatures", "seeds", "output", "data_dir", "keep_every"}
+FREE = {"losses", "temperatures", "seeds", "output", "data_dir", "keep_every", "protocols"}
 """Settings in which a continued comparison may differ: finished runs stay what they are. The images of another
 `data_dir` must be the same ones, pixel by pixel."""
 PLACES = {"output", "data_dir"}

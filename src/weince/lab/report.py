@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader
 from rich.console import Console
 from rich.table import Table
 
 from weince.lab.figures import CAPTIONS, draw
 from weince.lab.files import write_text
-from weince.lab.paired import Interval
-from weince.lab.recipe import Recipe, write
+from weince.lab.paired import Interval, paired
+from weince.lab.recipe import REFERENCE, Recipe, write
 from weince.lab.result import METRICS, NAMES
 
 __all__ = ["percent", "print_table", "write_report"]
@@ -41,6 +42,7 @@ def write_report(folder: Path) -> Path:
         metrics=METRICS,
         names=NAMES,
         differences=_grouped(result["differences"]),
+        protocols=_by_protocol(result),
         percent=percent,
     )
     write_text(folder / "report.html", page)
@@ -77,6 +79,31 @@ def print_table(result: Mapping[str, Any], console: Console) -> None:
         console.print(f"[yellow]Note:[/yellow] {text}")
     for text in result["sentences"]:
         console.print(f"[bold]{text}[/bold]")
+
+
+def _by_protocol(result: Mapping[str, Any]) -> dict[str, dict[str, list[tuple[str, Interval | None]]]]:
+    """Protocol -> metric -> for each row mean and deviation, and the paired difference to tuned InfoNCE."""
+    runs = {(run["loss"], run["temperature"], run["seed"]): run.get("protocols", {}) for run in result["test"]}
+    seeds, rows = result["recipe"]["seeds"], result["rows"]
+
+    def values(row: Mapping[str, Any], protocol: str, metric: str) -> list[float]:
+        return [runs[row["loss"], row["temperature"], seed][protocol][metric] for seed in seeds]
+
+    tuned = next(row for row in rows if row["loss"] == REFERENCE and row["kind"] == "tuned")
+    found: dict[str, dict[str, list[tuple[str, Interval | None]]]] = {}
+    for protocol, scores in runs[tuned["loss"], tuned["temperature"], seeds[0]].items():
+        for metric in scores:
+            if metric.startswith("validation_"):
+                continue
+            name: str = METRICS.get(metric) or metric.replace("recall_at_", "recall@").replace("_", " ")
+            cells = found.setdefault(protocol, {}).setdefault(name, [])
+            base = values(tuned, protocol, metric)
+            for row in rows:
+                own = values(row, protocol, metric)
+                deviation = float(np.std(own, ddof=1)) if len(own) > 1 else None
+                difference = None if row is tuned else paired(np.subtract(own, base).tolist())
+                cells.append((percent(float(np.mean(own)), deviation), difference))
+    return found
 
 
 def _grouped(differences: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Interval]]:

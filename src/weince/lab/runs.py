@@ -111,14 +111,16 @@ def _scores(
     }
 
 
-def _by_protocols(recipe: Recipe, model: Encoded, splits: Splits) -> dict[str, dict[str, float]]:
+def _by_protocols(
+    recipe: Recipe, protocols: Sequence[str], model: Encoded, splits: Splits
+) -> dict[str, dict[str, float]]:
     device = device_of(recipe)
     encoder = freeze(model.encoder).to(device)
     training, validation, test = (Labelled(extract(encoder, part.pixels), part.labels.numpy()) for part in splits[:3])
     # Both protocols take the whole training set, and split it themselves where they do.
     whole = Labelled(*(np.concatenate(pair) for pair in zip(training, validation, strict=True)))
     found = {}
-    for protocol in recipe.protocols:
+    for protocol in protocols:
         if protocol == "published":
             found[protocol] = published_scores(whole, test, device, drop_last=recipe.drop_last)
         else:
@@ -138,17 +140,22 @@ def _held_out(recipe: Recipe, model: Encoded, splits: Splits) -> bytes:
 
 
 def tested(recipe: Recipe, run: Run, splits: Splits, folder: Path) -> dict[str, Any]:
-    """Scores of a finished run on the test images, computed once and kept as test.json."""
-    if not (folder / "test.json").is_file():
+    """Scores of a finished run on the test images, computed once and kept as test.json; protocols that are asked for
+    later are added to it."""
+    kept = folder / "test.json"
+    found = read_json(kept) if kept.is_file() else {}
+    missing = [protocol for protocol in recipe.protocols if protocol not in found.get("protocols", {})]
+    if missing or not found:
         model = build(recipe, run.seed, splits.training)
         for name, half in model._asdict().items():
             half.load_state_dict(load_file(folder / f"{name}.safetensors"))
-        chosen = read_json(folder / "validation.json")["probe"]["inverse_penalty"]
-        found = _scores(model, splits, "test", device_of(recipe), (chosen,))
-        if recipe.protocols:
-            found["protocols"] = _by_protocols(recipe, model, splits)
-        write_json(folder / "test.json", found)
-    return read_json(folder / "test.json")
+        if not found:
+            chosen = read_json(folder / "validation.json")["probe"]["inverse_penalty"]
+            found = _scores(model, splits, "test", device_of(recipe), (chosen,))
+        if missing:
+            found["protocols"] = {**found.get("protocols", {}), **_by_protocols(recipe, missing, model, splits)}
+        write_json(kept, found)
+    return found
 
 
 @contextmanager
