@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from weince.gather import rank, world_size
-from weince.lab.colour import ColourJitter
+from weince.lab.augmentations import ColourJitter, Crop
 from weince.lab.recipe import Data
 
 __all__ = ["as_float", "make_views", "own_views_of", "two_views_of"]
@@ -73,12 +73,11 @@ def make_views(data: Data, size: int) -> augment.AugmentationSequential:
     if data == "digits":
         return augment.AugmentationSequential(
             augment.RandomAffine(degrees=15.0, translate=(0.1, 0.1), p=1.0),
-            augment.RandomResizedCrop((size, size), scale=(0.5, 1.0), cropping_mode="resample"),
+            Crop(size, scale=(0.5, 1.0)),
             augment.RandomGaussianNoise(std=0.1, p=1.0),
         )
     return augment.AugmentationSequential(
-        # "resample" crops the batch in one call; "slice" loops over its images.
-        augment.RandomResizedCrop((size, size), scale=(0.08, 1.0), cropping_mode="resample"),
+        Crop(size, scale=(0.08, 1.0)),
         augment.RandomHorizontalFlip(p=0.5),
         ColourJitter(0.8, 0.8, 0.8, 0.2, p=0.8),
         augment.RandomGrayscale(p=0.2),

@@ -1,11 +1,11 @@
-"""The colour jitter does what kornia's does."""
+"""The crop and the colour jitter do what kornia's do."""
 
 import kornia.augmentation as augment
 import pytest
 import torch
 from kornia.enhance import adjust_hue
 
-from weince.lab.colour import ColourJitter, shift_hue
+from weince.lab.augmentations import ColourJitter, Crop, shift_hue
 
 
 def images(n=64, size=8):
@@ -36,3 +36,26 @@ def test_jitter_is_kornias_with_the_same_choices(seed):
     changed = (seen[0] != x).flatten(1).any(dim=1)
     assert 0.5 < changed.double().mean() < 1.0
     assert torch.allclose(*seen, atol=5e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [8, 17, 32])
+def test_crop_is_kornias_with_the_same_boxes(size, dtype):
+    x, seen = images(256, size).to(dtype), []
+    for crop in (augment.RandomResizedCrop((size, size), scale=(0.08, 1.0), cropping_mode="resample"),
+                 Crop(size, scale=(0.08, 1.0))):  # fmt: skip
+        torch.manual_seed(size)
+        seen.append(crop(x))
+    assert torch.allclose(*seen, atol=2e-5)
+    assert (seen[0] - x).abs().flatten(1).amax(dim=1).gt(0.1).double().mean() > 0.9
+
+
+def test_a_crop_keeps_what_lies_inside_its_box():
+    """A ramp is linear, so the crop of it is the ramp between the first and the last pixel of the box."""
+    ramp = torch.arange(16.0).expand(4, 3, 16, 16)
+    crop = Crop(16, scale=(0.2, 0.5))
+    torch.manual_seed(0)
+    seen = crop(ramp)
+    first, last = crop._params["src"][:, 0, 0], crop._params["src"][:, 2, 0]
+    expected = first[:, None] + (last - first)[:, None] * torch.linspace(0, 1, 16)
+    assert torch.allclose(seen, expected[:, None, None, :].expand_as(seen), atol=1e-5)
