@@ -23,7 +23,7 @@ from weince.lab.data import Splits
 from weince.lab.files import write_csv, write_json
 from weince.lab.processes import first_does
 from weince.lab.provenance import provenance
-from weince.lab.recipe import PLACES, Recipe, Run
+from weince.lab.recipe import Recipe, Run
 from weince.lab.result import NAMES, choose, judge, tidy
 from weince.lab.runs import claimed, finish, ready, tested
 
@@ -104,7 +104,7 @@ def _reported(
         progress(f"Scoring on test images, {number + 1} of {len(shown)}", total, total)
         test[run] = tested(recipe, run, splits, _folder(recipe, run))
     result = {
-        "recipe": recipe.model_dump(mode="json", exclude_none=True, exclude=PLACES),
+        "recipe": recipe.told(),
         "made": {**provenance(device_of(recipe)), "processes": world_size()},
         "images": {part: len(images.labels) for part, images in splits._asdict().items()},
         "classes": len(splits.training.labels.unique()),

@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["csv_text", "json_text", "write_bytes", "write_csv", "write_folder", "write_json", "write_text"]
+from weince.lab.recipe import RecipeError
+
+__all__ = ["csv_text", "json_text", "read_json", "write_bytes", "write_csv", "write_folder", "write_json", "write_text"]
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -59,6 +61,18 @@ def write_folder(path: Path, content: Mapping[str, bytes]) -> None:
         if old.exists() and not path.exists():
             old.rename(path)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file.
+
+    Raises:
+        RecipeError: it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise RecipeError(f"{path} is damaged. Remove it: the same command makes it anew.") from None
 
 
 def json_text(content: Any) -> str:

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import torch
 
 from weince.lab.data import LAYOUTS, find
+from weince.lab.files import read_json
 from weince.lab.paired import Interval, paired
 from weince.lab.plan import Plan, read_plan
 from weince.lab.published import Published, published
 from weince.lab.recipe import Data, Loss, Recipe, RecipeError, read
-from weince.lab.runs import read_json
 from weince.lab.text_recipe import TextRecipe
 
 __all__ = ["COMPARED", "Line", "Score", "collected", "tidy_lines"]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from weince.gate import Gate
 from weince.lab.criteria import Rivals
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -19,8 +22,8 @@ else:
 
 __all__ = [
     "PAPER_TEMPERATURE",
-    "PLACES",
     "REFERENCE",
+    "Comparison",
     "Data",
     "Loss",
     "Metric",
@@ -42,11 +45,6 @@ Precision = Literal["32-true", "bf16-mixed", "64-true"]
 
 REFERENCE: Loss = "infonce"
 """The loss that the others are compared with."""
-FREE = {"losses", "temperatures", "seeds", "output", "data_dir", "keep_every", "protocols"}
-"""Settings in which a continued comparison may differ: finished runs stay what they are. The images of another
-`data_dir` must be the same ones, pixel by pixel."""
-PLACES = {"output", "data_dir"}
-"""Settings that say where things lie on one machine: left out of results, which people send to each other."""
 PAPER_TEMPERATURE = 0.5
 """InfoNCE at this temperature is what the paper compares with."""
 
@@ -55,10 +53,61 @@ class RecipeError(Exception):
     """A recipe that cannot be carried out; the message names every setting that is wrong, and why."""
 
 
-class Recipe(BaseModel):
-    """Everything a comparison does. On a CPU, with the same number of threads, equal recipes give equal numbers."""
+class Comparison(BaseModel):
+    """What every recipe of a comparison has: losses, temperatures and seeds, tried alike, and a folder of results."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    FREE: ClassVar[frozenset[str]]
+    """Settings in which a continued comparison may differ: finished runs stay what they are."""
+    PLACES: ClassVar[frozenset[str]]
+    """Settings that say where things lie on one machine: left out of results, which people send to each other."""
+
+    name: str
+    output: Path
+    losses: tuple[Any, ...]
+    temperatures: tuple[float, ...]
+    seeds: tuple[int, ...]
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise RecipeError("\n".join(reason(item, type(self)) for item in error.errors())) from None
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        for setting in ("losses", "temperatures", "seeds"):
+            values = getattr(self, setting)
+            if len(set(values)) < len(values):
+                raise ValueError(f"`{setting}` names something twice: {list(values)}")
+        if REFERENCE not in self.losses:
+            raise ValueError(f'`losses` must hold "{REFERENCE}", with which the others are compared')
+        return self
+
+    def differences(self, other: Self) -> list[str]:
+        """Settings, those of FREE aside, in which another recipe differs, for a message."""
+        before, now = (recipe.model_dump(mode="json", exclude=set(self.FREE)) for recipe in (other, self))
+        return [f"{key}: {before[key]!r} there, {now[key]!r} now" for key in now if before[key] != now[key]]
+
+    def told(self) -> dict[str, Any]:
+        """The settings as a result keeps them: without places, and without those that are None."""
+        return self.model_dump(mode="json", exclude_none=True, exclude=set(self.PLACES))
+
+    @property
+    def folder(self) -> Path:
+        """Where the results of this comparison lie."""
+        return self.output / self.name
+
+
+class Recipe(Comparison):
+    """Everything a comparison does. On a CPU, with the same number of threads, equal recipes give equal numbers.
+
+    The images of another `data_dir` must be the same ones, pixel by pixel.
+    """
+
+    FREE: ClassVar = frozenset({"losses", "temperatures", "seeds", "output", "data_dir", "keep_every", "protocols"})
+    PLACES: ClassVar = frozenset({"output", "data_dir"})
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "digits"
     """Folder of the results, under `output`."""
@@ -132,35 +181,13 @@ class Recipe(BaseModel):
     compile: bool = False
     """Whether the encoder is compiled (`torch.compile`): a minute before the first step, a few per cent after it."""
 
-    def __init__(self, **settings: Any) -> None:
-        try:
-            super().__init__(**settings)
-        except ValidationError as error:
-            raise RecipeError("\n".join(reason(item, Recipe) for item in error.errors())) from None
-
     @model_validator(mode="after")
-    def _agrees_with_itself(self) -> Recipe:
-        for setting in ("losses", "temperatures", "seeds"):
-            values = getattr(self, setting)
-            if len(set(values)) < len(values):
-                raise ValueError(f"`{setting}` names something twice: {list(values)}")
-        if REFERENCE not in self.losses:
-            raise ValueError(f'`losses` must hold "{REFERENCE}", with which the others are compared')
+    def _has_its_data(self) -> Recipe:
         if self.data == "digits" and self.data_dir is not None:
             raise ValueError('data "digits" ships with scikit-learn: leave `data_dir` out, or name other `data`')
         if self.image_size is not None and self.data == "digits":
             raise ValueError('`image_size` resizes photographs; data "digits" has its own size')
         return self
-
-    def differences(self, other: Recipe) -> list[str]:
-        """Settings, those of FREE aside, in which another recipe differs, for a message."""
-        before, now = (recipe.model_dump(mode="json", exclude=FREE) for recipe in (other, self))
-        return [f"{key}: {before[key]!r} there, {now[key]!r} now" for key in now if before[key] != now[key]]
-
-    @property
-    def folder(self) -> Path:
-        """Where the results of this comparison lie."""
-        return self.output / self.name
 
 
 class Run(NamedTuple):

