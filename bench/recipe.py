@@ -50,7 +50,7 @@ def main() -> None:
     images = Images(pixels, torch.zeros(count, dtype=torch.int64))
     rows = []
     for loss in ("infonce", "weince"):
-        bare = _Bare(recipe, images, device)
+        bare = _Bare(recipe, images, device, loss)
         with tempfile.TemporaryDirectory() as folder:
             train(recipe, Run(loss, 0.1, 7), images, Path(folder), lambda epoch, bare=bare: bare.epoch())
             with (Path(folder) / "history.csv").open() as file:
