@@ -34,7 +34,7 @@ bench: setup ## what the loss costs beside other libraries, most of an hour: ben
 	$(BIN)/python bench/figure.py
 
 test: setup browser postgres ## the whole test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 test-faults: setup postgres ## kills 20 trainings and workers of 30 trials, 10,000 steps of soak: half an hour
 	FAULTS=full OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults $(ARGS)
