@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+
+from weince import Gate, LossOutput, Options, contest_output
+from weince.contest import Contest
+from weince.options import Reduction
+from weince.setups import two_views
 
 
 def views(
@@ -29,3 +36,37 @@ def clusters(
 
 def devices() -> list[str]:
     return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+
+
+def whole(
+    z_a: Tensor,
+    z_b: Tensor,
+    temperature: Tensor | float = 0.1,
+    gate: Gate = Gate(),
+    reduction: Reduction = "mean",
+    eps: float = 1e-6,
+    **options: Any,
+) -> LossOutput:
+    """The whole output of two views."""
+    return whole_of(two_views(z_a, z_b), temperature, gate, reduction, eps=eps, **options)
+
+
+def whole_of(
+    contest: Contest,
+    temperature: Tensor | float = 0.1,
+    gate: Gate = Gate(),
+    reduction: Reduction = "mean",
+    sample_weight: Tensor | None = None,
+    **options: Any,
+) -> LossOutput:
+    """The whole output of a contest."""
+    if sample_weight is not None:
+        contest = contest._replace(sample_weight=sample_weight)
+    return contest_output(contest, temperature, Options(gate, reduction, **options))
+
+
+def masks(contest: Contest) -> tuple[Tensor, Tensor]:
+    """Who is a positive and who a negative, bool (A, M) each."""
+    roles, ones = contest.roles(), torch.ones(len(contest.anchors), contest.columns)
+    negative = roles.only_negatives(ones, 0.0).bool()
+    return roles.place_positives_(0 * ones, roles.positives(ones, 0.0)).bool(), negative

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import weince.loss
+
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
@@ -16,3 +18,10 @@ def one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
         torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(params=[True, False], ids=["as on a CPU", "as on a GPU"])
+def tiles_pay(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Both answers of "auto": the path that users' machines take is tested here, whatever this machine is."""
+    monkeypatch.setattr(weince.loss, "_tiles_pay", lambda contest: request.param)
+    return request.param

@@ -15,11 +15,11 @@ from torch import Tensor
 
 import reference
 from batches import clusters
-from reference import Contest
-from weince import Gate, settings
-from weince.candidates import Candidates
+from reference import Contest as Plain
+from weince import Gate, setups
+from weince.contest import Contest
 
-GOLDEN = Path(__file__).parent / "golden" / "settings.json"
+GOLDEN = Path(__file__).parent / "golden" / "setups.json"
 N, D = 14, 5
 TEMPERATURE = 0.2
 GATES = {
@@ -35,8 +35,8 @@ class Case(NamedTuple):
     """Leaves (embeddings), and both ways from them to contests."""
 
     leaves: tuple[Tensor, ...]
-    make: Callable[..., Candidates]
-    plain: Callable[..., list[Contest]]
+    make: Callable[..., Contest]
+    plain: Callable[..., list[Plain]]
 
 
 def mask(rows: int, columns: int) -> Tensor:
@@ -52,34 +52,34 @@ def kept(ignored: Tensor | None, i: int, columns: list[int]) -> list[int]:
 
 
 def two_views_case(ignored: Tensor | None) -> Case:
-    def plain(z_a: list, z_b: list) -> list[Contest]:
+    def plain(z_a: list, z_b: list) -> list[Plain]:
         z = z_a + z_b
         contests = []
         for i in range(len(z)):
             own = (i + len(z_a)) % len(z)
             others = [j for j in range(len(z)) if j not in (i, own)]
-            contests.append(Contest(z[i], z, [own], kept(ignored, i, others)))
+            contests.append(Plain(z[i], z, [own], kept(ignored, i, others)))
         return contests
 
-    return Case(clusters(N, D), lambda a, b: settings.two_views(a, b, ignored), plain)
+    return Case(clusters(N, D), lambda a, b: setups.two_views(a, b, ignored=ignored), plain)
 
 
 def two_towers_case(ignored: Tensor | None) -> Case:
-    def plain(a: list, b: list) -> list[Contest]:
-        return [Contest(a[i], b, [i], kept(ignored, i, [j for j in range(len(b)) if j != i])) for i in range(len(a))]
+    def plain(a: list, b: list) -> list[Plain]:
+        return [Plain(a[i], b, [i], kept(ignored, i, [j for j in range(len(b)) if j != i])) for i in range(len(a))]
 
-    return Case(clusters(N, D), lambda a, b: settings.two_towers(a, b, ignored), plain)
+    return Case(clusters(N, D), lambda a, b: setups.two_towers(a, b, ignored=ignored), plain)
 
 
 def queue_case(rows: int, ignored: Tensor | None = None) -> Case:
-    def plain(query: list, key: list, queue: list) -> list[Contest]:
+    def plain(query: list, key: list, queue: list) -> list[Plain]:
         return [
-            Contest(query[i], [key[i], *queue], [0], [1 + j for j in kept(ignored, i, list(range(len(queue))))])
+            Plain(query[i], [key[i], *queue], [0], [1 + j for j in kept(ignored, i, list(range(len(queue))))])
             for i in range(len(query))
         ]
 
     queue = torch.cat(clusters(N, D, seed=1))[:rows]
-    return Case((*clusters(N, D), queue), lambda q, k, bank: settings.queued(q, k, bank, ignored), plain)
+    return Case((*clusters(N, D), queue), lambda q, k, bank: setups.queued(q, k, bank, ignored=ignored), plain)
 
 
 LABELS = torch.tensor([0, 0, 1, 2, 1, 1, 3, 4, 4, 0, 5, 1, 6, 6])  # 2, 3 and 5 have no other
@@ -89,39 +89,39 @@ OTHER_LABELS = torch.tensor([0, 9, 1, 1, 4, 4, 4, 6, 9, 9, 0, 2, 5])
 def labelled_case(ignored: Tensor | None) -> Case:
     labels = LABELS.tolist()
 
-    def plain(z: list) -> list[Contest]:
+    def plain(z: list) -> list[Plain]:
         contests = []
         for i in range(len(z)):
             others = kept(ignored, i, [j for j in range(len(z)) if j != i])
             same = [j for j in others if labels[j] == labels[i]]
-            contests.append(Contest(z[i], z, same, [j for j in others if j not in same]))
+            contests.append(Plain(z[i], z, same, [j for j in others if j not in same]))
         return contests
 
-    return Case(clusters(N, D)[:1], lambda z: settings.labelled(z, LABELS, ignored=ignored), plain)
+    return Case(clusters(N, D)[:1], lambda z: setups.labelled(z, LABELS, ignored=ignored), plain)
 
 
 def labelled_against_others_case() -> Case:
     labels, other_labels = LABELS.tolist(), OTHER_LABELS.tolist()
 
-    def plain(z: list, others: list) -> list[Contest]:
+    def plain(z: list, others: list) -> list[Plain]:
         contests = []
         for i in range(len(z)):
             same = [j for j in range(len(others)) if other_labels[j] == labels[i]]
-            contests.append(Contest(z[i], others, same, [j for j in range(len(others)) if j not in same]))
+            contests.append(Plain(z[i], others, same, [j for j in range(len(others)) if j not in same]))
         return contests
 
     z, others = clusters(N, D)
-    return Case((z, others[:13]), lambda a, b: settings.labelled(a, LABELS, b, OTHER_LABELS), plain)
+    return Case((z, others[:13]), lambda a, b: setups.labelled(a, LABELS, b, OTHER_LABELS), plain)
 
 
 def one_class_case() -> Case:
     """No anchor has a negative."""
     labels = torch.zeros(N, dtype=torch.long)
 
-    def plain(z: list) -> list[Contest]:
-        return [Contest(z[i], z, [j for j in range(len(z)) if j != i], []) for i in range(len(z))]
+    def plain(z: list) -> list[Plain]:
+        return [Plain(z[i], z, [j for j in range(len(z)) if j != i], []) for i in range(len(z))]
 
-    return Case(clusters(N, D)[:1], lambda z: settings.labelled(z, labels), plain)
+    return Case(clusters(N, D)[:1], lambda z: setups.labelled(z, labels), plain)
 
 
 def documents(negatives: list) -> list:
@@ -134,7 +134,7 @@ def explicit_case(shape: str, in_batch: bool, ignored: Tensor | None = None) -> 
     own = torch.stack(clusters(N, D, seed=3), dim=1)
     negatives = {"none": (), "own": (own,), "shared": (own[:4, 0],)}[shape]
 
-    def plain(query: list, positive: list, *rest: list) -> list[Contest]:
+    def plain(query: list, positive: list, *rest: list) -> list[Plain]:
         contests = []
         for i in range(len(query)):
             if in_batch:
@@ -144,11 +144,11 @@ def explicit_case(shape: str, in_batch: bool, ignored: Tensor | None = None) -> 
                 columns = [positive[i], *([] if not rest else rest[0] if shape == "shared" else rest[0][i])]
                 won = 0
             others = [j for j in range(len(columns)) if j != won]
-            contests.append(Contest(query[i], columns, [won], kept(ignored, i, others)))
+            contests.append(Plain(query[i], columns, [won], kept(ignored, i, others)))
         return contests
 
-    def make(query: Tensor, positive: Tensor, *rest: Tensor) -> Candidates:
-        return settings.explicit_negatives(query, positive, *(rest or (None,)), in_batch=in_batch, ignored=ignored)
+    def make(query: Tensor, positive: Tensor, *rest: Tensor) -> Contest:
+        return setups.explicit_negatives(query, positive, *(rest or (None,)), in_batch=in_batch, ignored=ignored)
 
     return Case((query, positive, *negatives), make, plain)
 

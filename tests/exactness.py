@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 import reference
 from batches import clusters, views
-from weince import WEINCE, Gate, InfoNCELoss, ReleasedTopMLoss, WEINCELoss
+from weince import Gate, InfoNCELoss, ReleasedTopMLoss, WEINCELoss
 from weince.gate import nearness_reference
-from weince.loss import Implementation
+from weince.options import Implementation
 from weince.released import pooled_slope
-from weince.settings import two_views
+from weince.setups import two_views
 
 INPUTS = {"z_i", "z_j", "temperature", "kappa_rho", "kappa_aic", "aic_margin", "quantile"}
 LEFT_OUT = {"n_tail_used"}  # n = K_tail - b of the released code: an integer that the specification fixes
@@ -102,7 +102,7 @@ def by_library(case: Case, dtype: torch.dtype, device: str = "cpu", implementati
             found[name], *_ = loss(extra.eval())
 
     z_a, z_b = (torch.tensor(z, dtype=dtype, device=device) for z in (case.z_a, case.z_b))
-    output = WEINCE(case.temperature, case.gate, **way)(z_a, z_b)
+    output = WEINCELoss(case.temperature, case.gate, **way).output(z_a, z_b)
     found["beta"], found["r2"], found["delta_aic"], found["rho"], *_ = output.tail
     found["lam"] = output.weight
     found["rho0"] = nearness_reference(output.tail.nearness, case.gate.quantile)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from weince import Gate, WEINCELoss, weince_loss
+from batches import whole
+from weince import Gate, WEINCELoss
 from weince.evidence import end_of, end_weight
 from weince.gate import mix
 from weince.tail import TailFit, measure_tail
@@ -115,9 +116,9 @@ def test_an_anchor_moves_its_own_weight_only_where_anchors_differ_by_more_than_n
 
 def test_anchors_without_a_tail_have_weight_0_and_a_batch_without_any_is_infonce():
     z = torch.randn(3, 4, generator=torch.Generator().manual_seed(6))
-    output = weince_loss(z, z.flip(0), gate=Gate(evidence="endpoint"))
+    output = whole(z, z.flip(0), gate=Gate(evidence="endpoint"))
     assert (output.weight == 0).all()
-    same = weince_loss(torch.ones(40, 4), torch.ones(40, 4), gate=Gate(evidence="endpoint"))
+    same = whole(torch.ones(40, 4), torch.ones(40, 4), gate=Gate(evidence="endpoint"))
     assert (same.weight == 0).all()
     assert same.loss.isfinite()
 

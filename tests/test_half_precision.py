@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from batches import clusters, views
-from weince import WEINCE, Gate, InfoNCELoss, ReleasedTopMLoss, WEINCELoss
+from weince import Gate, InfoNCELoss, ReleasedTopMLoss, WEINCELoss
 
 TEMPERATURE = 0.2
 SEEDS = range(9)
@@ -94,10 +94,10 @@ def test_autocast(criterion: nn.Module, batch: Callable):
 def test_statistics_under_autocast_are_in_float32():
     batch = clusters(16, 8, dtype=torch.float32)
     gate = Gate(evidence="nearness*endpoint")
-    expected = WEINCE(TEMPERATURE, gate)(*batch)
+    expected = WEINCELoss(TEMPERATURE, gate).output(*batch)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert (batch[0] @ batch[1].T).dtype == torch.bfloat16
-        found = WEINCE(TEMPERATURE, gate)(*batch)
+        found = WEINCELoss(TEMPERATURE, gate).output(*batch)
         extra = ReleasedTopMLoss(TEMPERATURE)
         loss = extra(*batch)
     for value, same in zip((found.weight, *found.tail), (expected.weight, *expected.tail), strict=True):

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import reference
-from batches import clusters, views
-from weince import WEINCE, Gate, InfoNCELoss, WEINCELoss, WEINCEOutput, weince_loss
+from batches import clusters, views, whole
+from weince import Gate, InfoNCELoss, LossOutput, WEINCELoss
 
 SIZES = [(2, 3), (3, 2), (5, 4), (12, 6), (30, 5)]
 GATES = [
@@ -46,7 +46,7 @@ def close(found: Tensor, expected: list, rtol: float = 1e-9) -> None:
 def test_everything_is_the_oracles(n: int, d: int, gate: Gate):
     for seed, (batch, temperature, eps) in enumerate(product((views, clusters), (0.07, 0.5), (1e-6, 0.05))):
         z_a, z_b = (z.requires_grad_() for z in batch(n, d, seed))
-        output = weince_loss(z_a, z_b, temperature, gate, eps=eps)
+        output = whole(z_a, z_b, temperature, gate, eps=eps)
         output.loss.backward()
         rows = z_a.tolist(), z_b.tolist()
         expected = reference.weince(reference.similarities(*rows), temperature, gate, eps)
@@ -89,7 +89,7 @@ def test_gradcheck_with_fixed_weight_and_slope():
 def test_weight_and_slope_are_constants_of_the_gradient():
     # Not stopped, the gradient of lambda alone would be kappa_rho times a term of the loss's size.
     z_a, z_b = (z.requires_grad_() for z in clusters(12, 4))
-    output = weince_loss(z_a, z_b, 0.5, Gate(tail_min=10))
+    output = whole(z_a, z_b, 0.5, Gate(tail_min=10))
     assert 0.01 < output.weight.max() < 1  # none of them saturated
     assert not output.weight.requires_grad
     assert not any(value.requires_grad for value in output.tail)
@@ -100,7 +100,7 @@ def test_weight_and_slope_are_constants_of_the_gradient():
 @pytest.mark.parametrize("gate", [Gate(margin=1e9), Gate(evidence=0.0), Gate(evidence=0.0, slope=1.0)], ids=str)
 def test_weight_zero_is_infonce_bit_for_bit(gate: Gate, dtype: torch.dtype):
     for reduction, batch in product(("mean", "sum", "none"), (views(9, 5, dtype=dtype), clusters(24, 8, dtype=dtype))):
-        assert (WEINCE(0.2, gate)(*batch).weight == 0).all()
+        assert (WEINCELoss(0.2, gate).output(*batch).weight == 0).all()
         expected = value_and_gradient(InfoNCELoss(0.2, reduction), *batch)
         for found, same in zip(value_and_gradient(WEINCELoss(0.2, gate, reduction), *batch), expected, strict=True):
             assert torch.equal(found, same)
@@ -138,8 +138,8 @@ def test_infonce_is_cross_entropy(n: int, d: int, temperature: float):
 def test_dtype_and_shape_of_the_output(dtype: torch.dtype, result: torch.dtype, gate: Gate):
     z_a, z_b = (z.requires_grad_() for z in views(6, 4, dtype=dtype))
     for reduction, shape in (("mean", ()), ("sum", ()), ("none", (12,))):
-        output = WEINCE(gate=gate, reduction=reduction)(z_a, z_b)
-        assert isinstance(output, WEINCEOutput)
+        output = WEINCELoss(gate=gate, reduction=reduction).output(z_a, z_b)
+        assert isinstance(output, LossOutput)
         assert (output.loss.dtype, output.loss.shape) == (result, shape)
         assert (output.per_anchor.dtype, output.per_anchor.shape) == (result, (12,))
         assert (output.weight.dtype, output.weight.shape) == (result, (12,))
@@ -154,17 +154,17 @@ def test_view_a_comes_first():
     z_a, z_b = clusters(6, 4)
     changed = z_a.clone()
     changed[2] = -changed[2]
-    before, after = (weince_loss(z, z_b, gate=Gate(evidence=0.5, slope=1.0)).per_anchor for z in (z_a, changed))
+    before, after = (whole(z, z_b, gate=Gate(evidence=0.5, slope=1.0)).per_anchor for z in (z_a, changed))
     # Rows 2 and 6 + 2 see their positive leave; they lose most.
     assert (after - before).argsort(descending=True)[:2].sort().values.tolist() == [2, 8]
     z_b[4] = z_a[1]  # a duplicate across views: nearness 0 to rounding for row 1 of a and row 4 of b
-    nearest = weince_loss(z_a, z_b).tail.nearness.argsort()[:2].sort().values
+    nearest = whole(z_a, z_b).tail.nearness.argsort()[:2].sort().values
     assert nearest.tolist() == [1, 6 + 4]
 
 
 def test_reductions():
     batch = clusters(7, 5)
-    mean, total, none = (weince_loss(*batch, reduction=reduction) for reduction in ("mean", "sum", "none"))
+    mean, total, none = (whole(*batch, reduction=reduction) for reduction in ("mean", "sum", "none"))
     assert torch.equal(none.loss, none.per_anchor)
     assert torch.equal(mean.per_anchor, none.per_anchor)
     assert total.loss.item() == pytest.approx(sum(none.loss.tolist()), rel=1e-12)
@@ -172,18 +172,18 @@ def test_reductions():
     for reduction, output in (("mean", mean), ("sum", total), ("none", none)):
         assert torch.equal(WEINCELoss(reduction=reduction)(*batch), output.loss)
         plain = InfoNCELoss(reduction=reduction)(*batch)
-        assert torch.equal(plain, weince_loss(*batch, 0.5, Gate(evidence=0.0, slope=1.0), reduction).loss)
+        assert torch.equal(plain, whole(*batch, 0.1, Gate(evidence=0.0, slope=1.0), reduction).loss)
 
 
 def test_modules_pass_on_every_setting():
     batch, gate = clusters(7, 5), Gate(kappa_rho=3.0, margin=-20.0)
-    expected = weince_loss(*batch, 0.07, gate, "sum", 0.3)
-    assert torch.equal(WEINCE(0.07, gate, "sum", eps=0.3)(*batch).loss, expected.loss)
+    expected = whole(*batch, 0.07, gate, "sum", 0.3)
+    assert torch.equal(WEINCELoss(0.07, gate, "sum", eps=0.3).output(*batch).loss, expected.loss)
     assert torch.equal(WEINCELoss(0.07, gate, "sum", eps=0.3)(*batch), expected.loss)
     for other in (
-        weince_loss(*batch, 0.08, gate, "sum", 0.3),
-        weince_loss(*batch, 0.07, replace(gate, margin=20.0), "sum", 0.3),
-        weince_loss(*batch, 0.07, gate, "sum", 0.4),
+        whole(*batch, 0.08, gate, "sum", 0.3),
+        whole(*batch, 0.07, replace(gate, margin=20.0), "sum", 0.3),
+        whole(*batch, 0.07, gate, "sum", 0.4),
     ):
         assert not torch.equal(other.loss, expected.loss)
     shown = repr(WEINCELoss(0.07, gate, "sum"))
@@ -200,7 +200,7 @@ def test_a_hook_sees_the_output_and_the_module_keeps_nothing(criterion: WEINCELo
     loss = criterion(z_a, z_b)
     handle.remove()
     assert len(seen) == 1
-    assert isinstance(seen[0], WEINCEOutput)
+    assert isinstance(seen[0], LossOutput)
     assert seen[0].loss is loss
     assert seen[0].weight.shape == (12,)
     assert vars(criterion.inner) == before
@@ -210,7 +210,7 @@ def test_a_hook_sees_the_output_and_the_module_keeps_nothing(criterion: WEINCELo
 @pytest.mark.parametrize("weight", [0.0, 0.25, 1])
 @pytest.mark.parametrize("slope", [0.0, 3, "unit"])
 def test_fixed_weight_and_slope_make_no_fit(weight: float, slope: float | str):
-    output = weince_loss(*clusters(6, 4, dtype=torch.float32), gate=Gate(evidence=weight, slope=slope))
+    output = whole(*clusters(6, 4, dtype=torch.float32), gate=Gate(evidence=weight, slope=slope))
     assert output.tail is None
     assert output.weight.tolist() == [weight] * 12
     assert not output.weight.requires_grad
@@ -218,22 +218,22 @@ def test_fixed_weight_and_slope_make_no_fit(weight: float, slope: float | str):
 
 def test_slope_max_bounds_the_slope_of_the_logits():
     batch = clusters(12, 6)
-    free = weince_loss(*batch, gate=Gate(evidence=1.0))
+    free = whole(*batch, gate=Gate(evidence=1.0))
     bound = free.tail.slope.median().item()
-    bounded = weince_loss(*batch, gate=Gate(evidence=1.0, slope_max=bound))
+    bounded = whole(*batch, gate=Gate(evidence=1.0, slope_max=bound))
     touched = free.tail.slope > bound
     assert touched.any()
     assert torch.equal(bounded.per_anchor[~touched], free.per_anchor[~touched])
     assert (bounded.per_anchor != free.per_anchor)[touched].all()
-    unit = weince_loss(*batch, gate=Gate(evidence=1.0, slope=0.5)).loss
+    unit = whole(*batch, gate=Gate(evidence=1.0, slope=0.5)).loss
     for slope in ("unit", 4.0):
-        assert torch.equal(weince_loss(*batch, gate=Gate(evidence=1.0, slope=slope, slope_max=0.5)).loss, unit)
+        assert torch.equal(whole(*batch, gate=Gate(evidence=1.0, slope=slope, slope_max=0.5)).loss, unit)
 
 
 def test_the_smallest_batch_has_no_fit():
     # N = 2: K_tail = 2, one point is left after the burn.
     batch = views(2, 4)
-    own, unit = weince_loss(*batch), weince_loss(*batch, gate=Gate(slope="unit"))
+    own, unit = whole(*batch), whole(*batch, gate=Gate(slope="unit"))
     assert own.tail.valid.tolist() == [False] * 4
     assert torch.equal(own.loss, InfoNCELoss()(*batch))
     assert own.weight.tolist() == [0.0] * 4

@@ -19,10 +19,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from batches import views
-from weince import Gate, InfoNCELoss, WEINCEOutput, weince_loss
-from weince.candidates import unit_rows
-from weince.settings import two_views
+from batches import views, whole
+from weince import Gate, InfoNCELoss, LossOutput
+from weince.contest import unit_rows
+from weince.setups import two_views
 
 EPS = 1e-6
 TEMPERATURE = 0.5
@@ -41,15 +41,15 @@ def pair_at(delta: float) -> tuple[Tensor, Tensor]:
     return z_a.requires_grad_(), z_b.requires_grad_()
 
 
-def pulls(delta: float, gate: Gate = NEARNESS, eps: float = EPS) -> tuple[Tensor, WEINCEOutput, Tensor]:
+def pulls(delta: float, gate: Gate = NEARNESS, eps: float = EPS) -> tuple[Tensor, LossOutput, Tensor]:
     """Gradient norm of every row, (2N,), under the sum of the losses; the output; the similarities."""
     batch = pair_at(delta)
-    output = weince_loss(*batch, TEMPERATURE, gate, "sum", eps)
+    output = whole(*batch, TEMPERATURE, gate, "sum", eps)
     gradient = torch.cat(torch.autograd.grad(output.loss, batch))
     return gradient.norm(dim=1), output, two_views(*batch).similarity().detach()
 
 
-def bound(output: WEINCEOutput, shortfall: Tensor, gate: Gate = NEARNESS) -> Tensor:
+def bound(output: LossOutput, shortfall: Tensor, gate: Gate = NEARNESS) -> Tensor:
     slope = output.tail.slope.clamp_max(gate.slope_max or math.inf)
     own = (1 - output.weight) / TEMPERATURE
     pull = own.unsqueeze(1) + (output.weight * slope).unsqueeze(1) * (2 / shortfall).sqrt()

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from batches import clusters, views
-from weince import Gate, InfoNCELoss, ReleasedTopMLoss, WEINCEOutput, weince_loss
-from weince.settings import two_views
+from batches import clusters, views, whole
+from weince import Gate, InfoNCELoss, LossOutput, ReleasedTopMLoss
+from weince.setups import two_views
 
 searched = settings(deadline=None, derandomize=True, database=None, max_examples=60)
 
@@ -41,7 +41,7 @@ def close(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
 
 
-def outputs(output: WEINCEOutput) -> list[Tensor]:
+def outputs(output: LossOutput) -> list[Tensor]:
     # Moments that were not asked for are NaN.
     return [output.per_anchor, output.weight, *(v.double() for v in output.tail or () if not v.isnan().all())]
 
@@ -53,8 +53,8 @@ def test_permuting_examples_permutes_the_outputs(
 ):
     n = len(batch[0])
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    before = weince_loss(*batch, temperature, gate)
-    after = weince_loss(*(z[order] for z in batch), temperature, gate)
+    before = whole(*batch, temperature, gate)
+    after = whole(*(z[order] for z in batch), temperature, gate)
     both = torch.cat([order, n + order])
     close(after.loss, before.loss)
     for found, expected in zip(outputs(after), outputs(before), strict=True):
@@ -64,7 +64,7 @@ def test_permuting_examples_permutes_the_outputs(
 @searched
 @given(batches(), gates, temperatures)
 def test_swapping_the_views_swaps_the_halves(batch: tuple[Tensor, Tensor], gate: Gate, temperature: float):
-    before, after = (weince_loss(*pair, temperature, gate) for pair in (batch, batch[::-1]))
+    before, after = (whole(*pair, temperature, gate) for pair in (batch, batch[::-1]))
     close(after.loss, before.loss)
     for found, expected in zip(outputs(after), outputs(before), strict=True):
         close(found, expected.roll(len(batch[0])))
@@ -75,8 +75,8 @@ def test_swapping_the_views_swaps_the_halves(batch: tuple[Tensor, Tensor], gate:
 def test_the_length_of_a_row_does_not_matter(batch: tuple[Tensor, Tensor], gate: Gate, temperature: float, seed: int):
     generator = torch.Generator().manual_seed(seed)
     factors = 10 ** (12 * torch.rand(2, len(batch[0]), 1, generator=generator, dtype=torch.float64) - 6)
-    before = weince_loss(*batch, temperature, gate)
-    after = weince_loss(batch[0] * factors[0], batch[1] * factors[1], temperature, gate)
+    before = whole(*batch, temperature, gate)
+    after = whole(batch[0] * factors[0], batch[1] * factors[1], temperature, gate)
     for found, expected in zip(outputs(after), outputs(before), strict=True):
         close(found, expected)
 
@@ -136,7 +136,7 @@ def degenerate(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
 @settings(searched, max_examples=400)
 @given(degenerate(), gates, temperatures, st.sampled_from([1e-6, 1e-3]))
 def test_every_number_is_finite(batch: tuple[Tensor, Tensor], gate: Gate, temperature: float, eps: float):
-    output = weince_loss(*batch, temperature, gate, eps=eps)
+    output = whole(*batch, temperature, gate, eps=eps)
     assert all(value.isfinite().all() for value in outputs(output))
     assert (output.per_anchor >= 0).all()
     assert ((output.weight >= 0) & (output.weight <= 1)).all()
@@ -169,5 +169,5 @@ def test_a_zero_row_is_orthogonal_to_all_and_stays(
     z_a[row] = 0
     assert torch.equal(two_views(z_a, z_b).similarity()[row], torch.zeros(2 * len(z_a)).double())
     z_a.requires_grad_()
-    weince_loss(z_a, z_b, temperature, gate).loss.backward()
+    whole(z_a, z_b, temperature, gate).loss.backward()
     assert torch.equal(z_a.grad[row], torch.zeros(z_a.shape[1]).double())

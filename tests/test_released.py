@@ -12,7 +12,7 @@ import reference
 from batches import clusters, views
 from weince import ReleasedTopMLoss
 from weince.released import pooled_slope, top_m_loss
-from weince.settings import two_views
+from weince.setups import two_views
 
 EPS = 1e-6
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 import reference
-from weince import Gate, InfoNCELoss, weince_loss
-from weince.candidates import unit_rows
+from batches import whole
+from weince import Gate, InfoNCELoss
+from weince.contest import unit_rows
 from weince.tail import TailFit, TailRule, fit_tail, measure_tail, tail_size, tail_sizes
 
 EPS = 1e-6
@@ -235,7 +236,7 @@ def test_rounding_noise_is_no_tail(dtype: torch.dtype):
     basis = torch.linalg.qr(torch.randn(64, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)).Q.T
     one = torch.randn(1, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64).expand(20, -1)
     for z in (basis.to(dtype), one.to(dtype)):
-        output = weince_loss(z, z)
+        output = whole(z, z)
         assert output.tail is not None
         assert not output.tail.valid.any()
         assert (output.tail.slope == 0).all()

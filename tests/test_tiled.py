@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import weince.tiled
-from batches import clusters
-from weince import Gate, weince_loss
-from weince.candidates import unit_rows
-from weince.settings import two_views
+import weince.tiles.sweep
+from batches import clusters, whole
+from weince import Gate, LossOutput
+from weince.contest import unit_rows
+from weince.setups import two_views
 from weince.tail import largest, tail_size
-from weince.tiled import Terms, Wanted, sweep, tile_rows
+from weince.tiles.sweep import sweep, tile_rows
 
 GATES = {
     "paper": Gate(),
@@ -40,15 +40,15 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6}
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sixteen rows a tile, so that a small batch has many and the last one is cut."""
-    monkeypatch.setitem(weince.tiled.TILE_ELEMENTS, "cpu", 1)
-    monkeypatch.setattr(weince.tiled, "TILE_ROWS", 16)
+    monkeypatch.setitem(weince.tiles.sweep.TILE_ELEMENTS, "cpu", 1)
+    monkeypatch.setattr(weince.tiles.sweep, "TILE_ROWS", 16)
 
 
-def both(z_a: Tensor, z_b: Tensor, **settings: object) -> list[tuple[weince.WEINCEOutput, list[Tensor]]]:
+def both(z_a: Tensor, z_b: Tensor, **settings: object) -> list[tuple[LossOutput, list[Tensor]]]:
     found = []
     for implementation in ("dense", "tiled"):
         leaves = [z.detach().clone().requires_grad_() for z in (z_a, z_b)]
-        found.append((weince_loss(*leaves, implementation=implementation, **settings), leaves))
+        found.append((whole(*leaves, implementation=implementation, **settings), leaves))
     return found
 
 
@@ -73,7 +73,7 @@ def test_tiles_are_the_dense_loss(n: int, d: int, gate: str, dtype: torch.dtype)
     # A product of another shape rounds similarities otherwise; a pair at shortfall delta feels it 1 / delta times, in
     # any float32 implementation. Where that is more, the two must lie closer together than to the exact gradient.
     exact_z = [z.double().requires_grad_() for z in (z_a, z_b)]
-    weince_loss(*exact_z, gate=GATES[gate], temperature=0.3, implementation="dense").loss.backward()
+    whole(*exact_z, gate=GATES[gate], temperature=0.3, implementation="dense").loss.backward()
     for a, b, exact in zip(tiled_z, dense_z, exact_z, strict=True):
         own = float((b.grad - exact.grad).abs().max() / exact.grad.abs().max().clamp_min(1e-30))
         close(a.grad, b.grad, max(tolerance, own))
@@ -96,8 +96,8 @@ def test_inputs_of_every_kind():
         for a, b in zip(tiled_z, dense_z, strict=True):
             close(a.grad.float(), b.grad.float(), 5e-6 if z_a.dtype == torch.float32 else 4e-3)
     one = z[0].clone().requires_grad_()
-    (found,) = torch.autograd.grad(weince_loss(one, z[1], implementation="tiled").loss, one)
-    (expected,) = torch.autograd.grad(weince_loss(one, z[1], implementation="dense").loss, one)
+    (found,) = torch.autograd.grad(whole(one, z[1], implementation="tiled").loss, one)
+    (expected,) = torch.autograd.grad(whole(one, z[1], implementation="dense").loss, one)
     close(found, expected, 2e-6)
 
 
@@ -105,7 +105,7 @@ def test_a_second_backward_is_refused_as_pytorch_refuses_it_and_given_where_the_
     z_a, z_b = (z.requires_grad_() for z in clusters(6, 3, dtype=torch.float64))
     for use in (lambda o: o.loss, lambda o: o.per_anchor.sum()):
         z_a.grad = None
-        loss = use(weince_loss(z_a, z_b, implementation="tiled"))
+        loss = use(whole(z_a, z_b, implementation="tiled"))
         loss.backward(retain_graph=True)
         once, z_a.grad = z_a.grad, None
         loss.backward()
@@ -134,7 +134,7 @@ def test_gradcheck(implementation: str):
     gate = Gate(evidence=0.6, slope=2.5)
     for reduction in ("mean", "none"):
         assert torch.autograd.gradcheck(
-            lambda a, b, r=reduction: weince_loss(a, b, gate=gate, reduction=r, implementation=implementation).loss,
+            lambda a, b, r=reduction: whole(a, b, gate=gate, reduction=r, implementation=implementation).loss,
             (z_a, z_b),
         )
 
@@ -145,7 +145,7 @@ def test_weight_zero_is_infonce_bit_for_bit(implementation: str):
     found = []
     for gate in (Gate(margin=1e9), Gate(evidence=0.0, slope=1.0)):
         leaves = [z.clone().requires_grad_() for z in (z_a, z_b)]
-        output = weince_loss(*leaves, gate=gate, implementation=implementation)
+        output = whole(*leaves, gate=gate, implementation=implementation)
         output.loss.backward()
         assert (output.weight == 0).all()
         found.append((output.loss, *(z.grad for z in leaves)))
@@ -154,17 +154,17 @@ def test_weight_zero_is_infonce_bit_for_bit(implementation: str):
 
 def test_no_gradient_is_formed_where_none_is_wanted():
     z_a, z_b = clusters(12, 4, dtype=torch.float32)
-    assert not weince_loss(z_a, z_b, implementation="tiled").loss.requires_grad
+    assert not whole(z_a, z_b, implementation="tiled").loss.requires_grad
     with torch.no_grad():
-        assert weince_loss(z_a.requires_grad_(), z_b, implementation="tiled").loss.grad_fn is None
+        assert whole(z_a.requires_grad_(), z_b, implementation="tiled").loss.grad_fn is None
 
 
 def test_a_second_derivative_is_refused_by_the_tiles_and_given_by_the_dense_loss():
     z_a, z_b = (z.requires_grad_() for z in clusters(6, 3, dtype=torch.float64))
-    loss = weince_loss(z_a, z_b, implementation="tiled").loss
+    loss = whole(z_a, z_b, implementation="tiled").loss
     with pytest.raises(RuntimeError, match='implementation="dense"'):
         torch.autograd.grad(loss, z_a, create_graph=True)
-    (gradient,) = torch.autograd.grad(weince_loss(z_a, z_b, implementation="dense").loss, z_a, create_graph=True)
+    (gradient,) = torch.autograd.grad(whole(z_a, z_b, implementation="dense").loss, z_a, create_graph=True)
     assert torch.isfinite(torch.autograd.grad(gradient.square().sum(), z_a)[0]).all()
 
 
@@ -200,9 +200,8 @@ def test_no_tensor_of_all_anchors_and_candidates_is_made_nor_of_all_tails(gate: 
     views = unit_rows(torch.cat(clusters(256, 8, dtype=torch.float32)))
     contest = two_views(views[:256], views[256:])
     tails = 512 * tail_size(contest.negatives, 0.1, 32)
-    terms = Terms(torch.tensor(2.0), 1e-6)
     with Largest() as largest_made:
-        sweep(contest, GATES[gate], terms, torch.ones(512), Wanted(True, False, False, False))
+        sweep(contest, GATES[gate], None, torch.tensor(2.0), 1e-6, 0.0, torch.ones(512), (True, False, False, False))
     assert 16 * 512 <= largest_made.elements < tails
     with Largest() as largest_made:  # the measure itself sees a matrix
         contest.similarity()

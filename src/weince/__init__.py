@@ -1,10 +1,12 @@
 """WEINCE: InfoNCE that treats the hardest negatives by their distance to the cap of cosine similarity."""
 
+from weince.contest import NO_ID
 from weince.gate import Gate
-from weince.loss import ContestLoss, WEINCEOutput, contest_loss, query_key_loss, weince_loss
+from weince.key_queue import EmbeddingQueue
+from weince.loss import contest_loss, contest_output, query_key_loss, weince_loss
 from weince.modules import (
     INFONCE,
-    WEINCE,
+    ContestLoss,
     InfoNCELoss,
     QueueLoss,
     RetrievalLoss,
@@ -12,19 +14,24 @@ from weince.modules import (
     TwoTowerLoss,
     WEINCELoss,
 )
-from weince.queue import EmbeddingQueue
+from weince.options import Options
+from weince.output import LossOutput
 from weince.released import ReleasedTopMLoss
 from weince.tail import TailFit
+from weince.temperature import LearnableTemperature
 
 __version__ = "0.1.0"
 
 __all__ = [
     "INFONCE",
-    "WEINCE",
+    "NO_ID",
     "ContestLoss",
     "EmbeddingQueue",
     "Gate",
     "InfoNCELoss",
+    "LearnableTemperature",
+    "LossOutput",
+    "Options",
     "QueueLoss",
     "ReleasedTopMLoss",
     "RetrievalLoss",
@@ -32,8 +39,8 @@ __all__ = [
     "TailFit",
     "TwoTowerLoss",
     "WEINCELoss",
-    "WEINCEOutput",
     "contest_loss",
+    "contest_output",
     "query_key_loss",
     "weince_loss",
 ]

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
 
 __all__ = [
-    "check_embeddings",
     "check_finite_rows",
+    "check_flag",
+    "check_ids",
+    "check_integer",
     "check_labels",
     "check_mask",
     "check_number",
     "check_option",
     "check_rows",
     "check_same",
-    "check_temperature",
     "check_weights",
+    "is_readable",
 ]
 
 
-def check_number(name: str, value: object, expected: str, holds: Callable[[float], bool]) -> None:
-    """Refuse `value` unless it is a finite real number for which `holds` is true.
+def check_number(name: str, value: object, expected: str, holds: Callable[[float], bool]) -> float:
+    """`value` as Python's number, if it is a finite real number for which `holds` is true. NumPy's are numbers too.
 
     Raises:
         TypeError: not a number.
@@ -34,11 +37,29 @@ def check_number(name: str, value: object, expected: str, holds: Callable[[float
         Traceback (most recent call last):
         ValueError: Parameter `temperature` should be finite and > 0. Found -1.0.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float, Real)):
         raise TypeError(f"Parameter `{name}` should be {expected}. Found {value!r} of type {type(value).__name__}.")
-    # Comparisons, not math.isfinite: a compiled graph may hold the number as a symbol.
-    if not (-math.inf < value < math.inf and holds(value)):
+    # A compiled graph may hold a float as a symbol, which is left alone.
+    number = value if isinstance(value, (int, float)) else float(value)
+    # Comparisons, not math.isfinite, for the same reason.
+    if not (-math.inf < number < math.inf and holds(number)):
         raise ValueError(f"Parameter `{name}` should be {expected}. Found {value!r}.")
+    return number
+
+
+def check_integer(name: str, value: object, least: int) -> int:
+    """`value` as Python's integer, if it is one and >= `least`. NumPy's are integers too.
+
+    Raises:
+        TypeError: not an integer.
+        ValueError: too small.
+    """
+    expected = f"an integer >= {least}"
+    if isinstance(value, bool) or not isinstance(value, (int, Integral)):
+        raise TypeError(f"Parameter `{name}` should be {expected}. Found {value!r} of type {type(value).__name__}.")
+    if value < least:
+        raise ValueError(f"Parameter `{name}` should be {expected}. Found {value!r}.")
+    return int(value)
 
 
 def check_option(name: str, value: object, options: tuple[str, ...]) -> None:
@@ -47,9 +68,29 @@ def check_option(name: str, value: object, options: tuple[str, ...]) -> None:
     Raises:
         ValueError: it is not.
     """
-    if value not in options:
+    if not isinstance(value, str) or value not in options:
         expected = ", ".join(f'"{option}"' for option in options)
         raise ValueError(f"Parameter `{name}` should be one of {expected}. Found {value!r}.")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Refuse anything but True and False.
+
+    Raises:
+        TypeError: something else, a string of a configuration file, say.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"Parameter `{name}` should be True or False. Found {value!r}.")
+
+
+def is_readable(value: Tensor) -> bool:
+    """Whether a tensor's numbers can be looked at without waiting for a device: on a CPU, with values at all."""
+    return (
+        not torch.compiler.is_compiling()
+        and value.device.type == "cpu"
+        and type(value) in (Tensor, torch.nn.Parameter, torch.nn.Buffer)
+        and not torch._C._functorch.is_functorch_wrapped_tensor(value)  # pyright: ignore
+    )
 
 
 def check_rows(name: str, z: object, like: Tensor | None = None, least: int = 1) -> None:
@@ -94,17 +135,11 @@ def check_same(name: str, z: object, of: str, like: Tensor) -> None:
         raise ValueError(f"Parameter `{name}` should be on the device of `{of}`, {like.device}. Found {z.device}.")
 
 
-def check_embeddings(z_a: Tensor, z_b: Tensor) -> None:
-    """Refuse anything but two floating-point (N, D) tensors of one shape on one device, N >= 2, D >= 1.
-
-    Raises:
-        TypeError: not a tensor, or not of a real floating-point dtype.
-        ValueError: wrong rank, shape or device.
-    """
-    check_rows("z_a", z_a, least=0)
-    check_same("z_b", z_b, "z_a", z_a)
-    if z_a.shape[0] < 2:
-        raise ValueError(f"Parameter `z_a` should have N >= 2 rows, or no anchor has a negative. Found {z_a.shape[0]}.")
+def _check_integers(name: str, value: object) -> None:
+    numbers = isinstance(value, Tensor) and not (value.is_floating_point() or value.is_complex())
+    if not isinstance(value, Tensor) or not numbers or value.dtype == torch.bool:
+        found = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise TypeError(f"Parameter `{name}` should be a tensor of integers. Found {found}.")
 
 
 def check_labels(name: str, labels: object, z: Tensor) -> None:
@@ -114,18 +149,28 @@ def check_labels(name: str, labels: object, z: Tensor) -> None:
         TypeError: not a tensor of integers.
         ValueError: wrong shape or device.
     """
-    if (
-        not isinstance(labels, Tensor)
-        or labels.is_floating_point()
-        or labels.is_complex()
-        or labels.dtype == torch.bool
-    ):
-        found = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
-        raise TypeError(f"Parameter `{name}` should be a tensor of integers. Found {found}.")
+    _check_integers(name, labels)
+    assert isinstance(labels, Tensor)
     if labels.shape != z.shape[:1]:
         raise ValueError(f"Parameter `{name}` should have shape ({len(z)},). Found {tuple(labels.shape)}.")
     if labels.device != z.device:
         raise ValueError(f"Parameter `{name}` should be on {z.device}. Found {labels.device}.")
+
+
+def check_ids(name: str, ids: object, shape: tuple[int, ...], z: Tensor) -> None:
+    """Refuse anything but integers of `shape`, or of `shape` and one more dimension: several ids for each.
+
+    Raises:
+        TypeError: not a tensor of integers.
+        ValueError: wrong shape or device.
+    """
+    _check_integers(name, ids)
+    assert isinstance(ids, Tensor)
+    if ids.shape[: len(shape)] != shape or ids.ndim > len(shape) + 1:
+        wide = ", ".join(map(str, shape))
+        raise ValueError(f"Parameter `{name}` should have shape ({wide},) or ({wide}, C). Found {tuple(ids.shape)}.")
+    if ids.device != z.device:
+        raise ValueError(f"Parameter `{name}` should be on {z.device}. Found {ids.device}.")
 
 
 def check_mask(name: str, mask: object, shape: tuple[int, int], like: Tensor) -> None:
@@ -147,11 +192,11 @@ def check_mask(name: str, mask: object, shape: tuple[int, int], like: Tensor) ->
 
 
 def check_weights(name: str, weights: object, z: Tensor) -> None:
-    """Refuse anything but None or one floating-point number for each row of z. Values are not read: give no negative.
+    """Refuse anything but None or one floating-point number >= 0 for each row of z. Values are read on a CPU alone.
 
     Raises:
         TypeError: not a floating-point tensor.
-        ValueError: wrong shape or device.
+        ValueError: wrong shape or device, or negative.
     """
     if weights is None:
         return
@@ -162,21 +207,8 @@ def check_weights(name: str, weights: object, z: Tensor) -> None:
         raise ValueError(f"Parameter `{name}` should have shape ({len(z)},). Found {tuple(weights.shape)}.")
     if weights.device != z.device:
         raise ValueError(f"Parameter `{name}` should be on {z.device}. Found {weights.device}.")
-
-
-def check_temperature(temperature: object) -> None:
-    """Refuse anything but a finite number > 0, or a floating-point tensor with one element, whose value is not read.
-
-    Raises:
-        TypeError: not a number, nor such a tensor.
-        ValueError: not finite, not > 0, or more than one element.
-    """
-    if not isinstance(temperature, Tensor):
-        check_number("temperature", temperature, "finite and > 0", lambda v: v > 0)
-    elif not temperature.is_floating_point():
-        raise TypeError(f"Parameter `temperature` should have a floating-point dtype. Found {temperature.dtype}.")
-    elif temperature.numel() != 1:
-        raise ValueError(f"Parameter `temperature` should be one number. Found shape {tuple(temperature.shape)}.")
+    if is_readable(weights) and not bool((weights >= 0).all()):
+        raise ValueError(f"Parameter `{name}` should be >= 0. Found {float(weights.min())}.")
 
 
 def check_finite_rows(**embeddings: Tensor) -> None:
@@ -189,6 +221,7 @@ def check_finite_rows(**embeddings: Tensor) -> None:
         rows = torch.isfinite(z).flatten(1).all(dim=1).logical_not().nonzero().flatten().tolist()
         if rows:
             shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+            several = "row" if len(rows) == 1 else "rows"
             raise ValueError(
-                f"Parameter `{name}` should be finite. Found NaN or infinity in {len(rows)} rows: {shown}."
+                f"Parameter `{name}` should be finite. Found NaN or infinity in {len(rows)} {several}: {shown}."
             )

@@ -37,11 +37,7 @@ def shortfall(similarity: Tensor, eps: float) -> Tensor:
 
 
 def blended_logits(
-    similarity: Tensor,
-    weight: Tensor | float,
-    slope: Tensor | float,
-    temperature: Tensor | float,
-    eps: float,
+    similarity: Tensor, weight: Tensor | float, slope: Tensor | float, scale: Tensor | float, eps: float
 ) -> Tensor:
     """WEINCE logits: the softmax coordinate and the shortfall coordinate, blended anchor by anchor.
 
@@ -53,7 +49,7 @@ def blended_logits(
         similarity: s, (A, M), in [-1, 1]; carries the gradient.
         weight: lambda, (A,) or one for all, in [0, 1]; carries none.
         slope: beta, (A,) or one for all, >= 0; carries none.
-        temperature: tau, > 0; a scalar tensor may carry gradient.
+        scale: 1 / tau, > 0; a scalar tensor may carry gradient.
         eps: floor of the shortfall, > 0; inside the logarithm alone.
 
     Returns:
@@ -63,12 +59,12 @@ def blended_logits(
 
     Examples:
         >>> s = torch.tensor([[0.5, 0.75]])
-        >>> blended_logits(s, weight=0.0, slope=4.0, temperature=0.5, eps=1e-6)
+        >>> blended_logits(s, weight=0.0, slope=4.0, scale=2.0, eps=1e-6)
         tensor([[1.0000, 1.5000]])
-        >>> blended_logits(s, weight=1.0, slope=4.0, temperature=0.5, eps=1e-6)
+        >>> blended_logits(s, weight=1.0, slope=4.0, scale=2.0, eps=1e-6)
         tensor([[2.7726, 5.5452]])
     """
-    softmax_coordinate = similarity / temperature
+    softmax_coordinate = similarity * scale
     if isinstance(weight, float) and weight == 0.0:
         return softmax_coordinate
     pull = _per_row(weight * slope)
@@ -124,45 +120,53 @@ def logit_slope_(
     return above.reciprocal_().mul_(_per_row(weight * slope)).add_(scale * _per_row(1 - weight))
 
 
-def per_anchor_loss(logits: Tensor, positive: Tensor, negative: Tensor, smoothing: float = 0.0) -> Tensor:
+def per_anchor_loss(of_positives: Tensor, of_negatives: Tensor, smoothing: float = 0.0) -> Tensor:
     """Negative log-likelihood that an anchor's positive wins against its candidates.
 
         loss_i = log sum_{j in P(i) + N(i)} exp(logit_ij)  -  mean_{p in P(i)} logit_ip
 
     computed as -log sigmoid(lse over P(i) - lse over N(i)) + (lse over P(i) - mean over P(i)): the loss of a positive
-    that wins by far keeps its relative precision, where the difference of two large logarithms would cancel. With one
-    positive the second term is exactly 0. With several this is the mean of their negative log-probabilities (SupCon
-    "out"). Label smoothing e takes the target (1 - e) / |P| on P plus e / |P + N| on all, as `cross_entropy` does.
+    that wins by far keeps its relative precision, and so does its gradient, where the difference of two large
+    logarithms would cancel. With one positive the second term is exactly 0. With several this is the mean of their
+    negative log-probabilities (SupCon "out"). Label smoothing e takes the target (1 - e) / |P| on P plus e / |P + N| on
+    all, as `cross_entropy` does.
 
     An anchor without a positive has loss 0; one without a negative has -log of its positives' shares among themselves.
 
     Args:
-        logits: (A, M), finite.
-        positive: bool (A, M), P(i).
-        negative: bool (A, M), N(i). A column in neither takes no part.
+        of_positives: logits of the positives, (A, P), finite; the dtype's lowest number where there is none.
+        of_negatives: logits of the negatives, (A, M), likewise.
         smoothing: e, in [0, 1).
 
     Returns:
         Loss of each anchor (A,), in nats.
 
     Examples:
-        >>> logits = torch.tensor([[9.0, 1.0, 1.0]])  # the first column is the anchor itself
-        >>> per_anchor_loss(logits, torch.tensor([[False, True, False]]), torch.tensor([[False, False, True]]))
+        >>> nowhere = torch.finfo(torch.float32).min
+        >>> per_anchor_loss(torch.tensor([[1.0]]), torch.tensor([[nowhere, nowhere, 1.0]]))
         tensor([0.6931])
     """
     # Not -inf: the log of an empty sum would have no gradient.
-    nowhere = torch.finfo(logits.dtype).min
-    won = torch.logsumexp(logits.masked_fill(~positive, nowhere), dim=1)
-    lost = torch.logsumexp(logits.masked_fill(~negative, nowhere), dim=1)
-    positives = positive.sum(dim=1)
-    mean = logits.masked_fill(~positive, 0.0).sum(dim=1) / positives.clamp_min(1)
+    nowhere = torch.finfo(of_positives.dtype).min
+    lost = torch.logsumexp(of_negatives, dim=1)
+    there = of_positives != nowhere
+    positives = there.sum(dim=1)
+    if of_positives.shape[1] == 1:
+        won = mean = of_positives.squeeze(1)
+        spread = 0.0
+    else:
+        won = torch.logsumexp(of_positives, dim=1)
+        mean = torch.where(there, of_positives, 0.0).sum(dim=1) / positives.clamp_min(1)
+        # With one positive the two would cancel in the gradient only to rounding, which swamps a small one.
+        spread = torch.where(positives > 1, won - mean, 0.0)
     beaten = -nn.functional.logsigmoid(won - lost)
-    loss = (won - mean) + beaten
+    loss = beaten + spread
     if smoothing:
-        candidate = positive | negative
-        mean = logits.masked_fill(~candidate, 0.0).sum(dim=1) / candidate.sum(dim=1).clamp_min(1)
-        loss = (1 - smoothing) * loss + smoothing * ((won - mean) + beaten)
-    return torch.where(positives > 0, loss, torch.zeros_like(loss))
+        others = of_negatives != nowhere
+        total = mean * positives + torch.where(others, of_negatives, 0.0).sum(dim=1)
+        everyone = (positives + others.sum(dim=1)).clamp_min(1)
+        loss = (1 - smoothing) * loss + smoothing * (beaten + (won - total / everyone))
+    return torch.where(positives > 0, loss, 0.0)
 
 
 def _per_row(value: Tensor | float) -> Tensor | float:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+import json
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from weince.checks import check_number, check_option
+from weince.checks import check_integer, check_number, check_option
 from weince.evidence import end_of, end_weight
 from weince.tail import TailFit, TailRule
 
@@ -66,22 +68,33 @@ class Gate:
     slope_estimator: Literal["line", "maximum_likelihood"] = "line"
     kappa_end: float = 10.0
 
+    text: ClassVar[str]
+
     def __post_init__(self) -> None:
+        found: dict[str, float] = {"tail_min": check_integer("tail_min", self.tail_min, 1)}
         for name in ("kappa_rho", "kappa_aic", "kappa_end"):
-            check_number(name, getattr(self, name), "finite and >= 0", lambda v: v >= 0)
-        check_number("margin", self.margin, "finite", lambda v: True)
+            found[name] = check_number(name, getattr(self, name), "finite and >= 0", lambda v: v >= 0)
+        found["margin"] = check_number("margin", self.margin, "finite", lambda v: True)
         for name in ("quantile", "tail_fraction"):
-            check_number(name, getattr(self, name), "in (0, 1]", lambda v: 0 < v <= 1)
-        if not isinstance(self.tail_min, int) or isinstance(self.tail_min, bool) or self.tail_min < 1:
-            raise ValueError(f"Parameter `tail_min` should be an integer >= 1. Found {self.tail_min!r}.")
-        if self.evidence not in EVIDENCE:
+            found[name] = check_number(name, getattr(self, name), "in (0, 1]", lambda v: 0 < v <= 1)
+        if not (isinstance(self.evidence, str) and self.evidence in EVIDENCE):
             expected = ", ".join(f'"{name}"' for name in EVIDENCE) + " or a number in [0, 1]"
-            check_number("evidence", self.evidence, expected, lambda v: 0 <= v <= 1)
-        if self.slope not in ("anchor", "unit"):
-            check_number("slope", self.slope, '"anchor", "unit" or a finite number >= 0', lambda v: v >= 0)
+            found["evidence"] = check_number("evidence", self.evidence, expected, lambda v: 0 <= v <= 1)
+        if not (isinstance(self.slope, str) and self.slope in ("anchor", "unit")):
+            expected = '"anchor", "unit" or a finite number >= 0'
+            found["slope"] = check_number("slope", self.slope, expected, lambda v: v >= 0)
         if self.slope_max is not None:
-            check_number("slope_max", self.slope_max, "None or finite and > 0", lambda v: v > 0)
+            found["slope_max"] = check_number("slope_max", self.slope_max, "None or finite and > 0", lambda v: v > 0)
         check_option("slope_estimator", self.slope_estimator, ("line", "maximum_likelihood"))
+        for name, number in found.items():
+            object.__setattr__(self, name, number)
+        object.__setattr__(self, "text", json.dumps(asdict(self)))
+
+    @staticmethod
+    @lru_cache(maxsize=64)
+    def parsed(text: str) -> Gate:
+        """The gate of a `text`, which every gate has as an attribute: an operator takes strings, not gates."""
+        return Gate(**json.loads(text))
 
     @property
     def needs_fit(self) -> bool:

@@ -14,12 +14,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from weince.candidates import Candidates
-from weince.checks import check_embeddings, check_number
-from weince.distributed import gathered, total_over_processes
+from weince.checks import check_integer, check_number
+from weince.contest import Contest
 from weince.formula import blended_logits, per_anchor_loss
-from weince.gather import gather_values, refusing_together, world_size
-from weince.settings import two_views
+from weince.precision import full_precision
+from weince.processes.gather import Processes
+from weince.processes.shared import gathered, total_over_processes
+from weince.setups import two_views
 from weince.tail import fit_tail
 
 __all__ = ["PooledSlope", "ReleasedTopMLoss", "pooled_slope", "top_m_loss"]
@@ -33,7 +34,7 @@ class PooledSlope(NamedTuple):
 
 
 def top_m_loss(
-    contest: Candidates, top: int, *, weight: float, slope: Tensor | float, temperature: float, eps: float
+    contest: Contest, top: int, *, weight: float, slope: Tensor | float, temperature: float, eps: float
 ) -> Tensor:
     """Cross-entropy over the positive and the M hardest negatives, of each anchor.
 
@@ -48,20 +49,15 @@ def top_m_loss(
     Returns:
         (A,), in nats; carries gradient to the embeddings, not to the slope.
     """
-    similarity = contest.similarity()
-    hardest = (
-        similarity.masked_fill(~contest.roles().negative, float("-inf")).topk(min(top, contest.negatives), dim=1).values
-    )
-    assert contest.positive is not None
-    won = similarity.gather(1, contest.positive.unsqueeze(1))
-    logits = blended_logits(torch.cat([won, hardest], dim=1), weight, slope, temperature, eps)
-    first = torch.zeros_like(logits, dtype=torch.bool)
-    first[:, 0] = True
-    return per_anchor_loss(logits, first, ~first)
+    similarity, roles = contest.similarity(), contest.roles()
+    hardest = roles.only_negatives(similarity, float("-inf")).topk(min(top, contest.negatives), dim=1).values
+    candidates = torch.cat([roles.positives(similarity, 0.0), hardest], dim=1)
+    logits = blended_logits(candidates, weight, slope, 1 / temperature, eps)
+    return per_anchor_loss(logits[:, :1], logits[:, 1:])
 
 
 @torch.no_grad()
-def pooled_slope(contest: Candidates, eps: float, processes: int = 1) -> PooledSlope:
+def pooled_slope(contest: Contest, eps: float, processes: Processes = Processes(False)) -> PooledSlope:
     """The Weibull line of `fit_tail` on the negatives of all anchors pooled.
 
     Of the K pooled negatives it takes the int(0.05 K) hardest, at least 1,024 and at most all. Fewer than ten give
@@ -73,14 +69,14 @@ def pooled_slope(contest: Candidates, eps: float, processes: int = 1) -> PooledS
         processes: that hold other anchors of the same batch.
     """
     similarity = contest.similarity()
-    pooled = similarity.masked_fill(~contest.roles().negative, float("-inf")).flatten()
-    count = processes * similarity.shape[0] * contest.negatives
+    pooled = contest.roles().only_negatives(similarity, float("-inf")).flatten()
+    count = processes.size * similarity.shape[0] * contest.negatives
     if count < 10:
         return PooledSlope(pooled.new_zeros(()), pooled.new_zeros(()))
     taken = min(count, max(1024, int(0.05 * count)))
     hardest = pooled.topk(min(taken, len(pooled))).values
-    if processes > 1:  # the hardest of all are among the hardest of each
-        hardest = gather_values(hardest).topk(taken).values
+    if processes.size > 1:  # the hardest of all are among the hardest of each
+        hardest = processes.values(hardest).topk(taken).values
     fit = fit_tail(hardest.unsqueeze(0), eps)
     return PooledSlope(fit.slope[0], fit.r2[0])
 
@@ -128,33 +124,25 @@ class ReleasedTopMLoss(nn.Module):
         gather_distributed: bool = False,
     ) -> None:
         super().__init__()
-        check_number("temperature", temperature, "finite and > 0", lambda v: v > 0)
-        check_number("top", top, "an integer >= 1", lambda v: v >= 1 and v == int(v))
-        check_number("weibit_share", weibit_share, "finite and >= 0", lambda v: v >= 0)
-        check_number("softmax_share", softmax_share, "finite and >= 0", lambda v: v >= 0)
-        check_number("momentum", momentum, "in [0, 1]", lambda v: 0 <= v <= 1)
-        check_number("initial_slope", initial_slope, "finite and > 0", lambda v: v > 0)
-        check_number("eps", eps, "in (0, 1)", lambda v: 0 < v < 1)
-        self.temperature = temperature
-        self.top = int(top)
-        self.weibit_share = weibit_share
-        self.softmax_share = softmax_share
-        self.momentum = momentum
-        self.eps = eps
-        self.gather_distributed = gather_distributed
-        self.register_buffer("slope", torch.tensor(float(initial_slope)))
+        self.temperature = check_number("temperature", temperature, "finite and > 0", lambda v: v > 0)
+        self.top = check_integer("top", top, 1)
+        self.weibit_share = check_number("weibit_share", weibit_share, "finite and >= 0", lambda v: v >= 0)
+        self.softmax_share = check_number("softmax_share", softmax_share, "finite and >= 0", lambda v: v >= 0)
+        self.momentum = check_number("momentum", momentum, "in [0, 1]", lambda v: 0 <= v <= 1)
+        self.eps = check_number("eps", eps, "in (0, 1)", lambda v: 0 < v < 1)
+        self.processes = Processes.of(gather_distributed)
+        slope = check_number("initial_slope", initial_slope, "finite and > 0", lambda v: v > 0)
+        self.register_buffer("slope", torch.tensor(float(slope)))
 
     def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
         """Loss of embeddings z_a and z_b, (N, D) each."""
-        with refusing_together(self.gather_distributed):
-            check_embeddings(z_a, z_b)
-        processes = world_size() if self.gather_distributed else 1
-        with torch.autocast(device_type=z_a.device.type, enabled=False):
-            contest = two_views(z_a, z_b)
-            if processes > 1:
-                contest = gathered(contest)
+        contest = self.processes.together(lambda: two_views(z_a, z_b))
+        with full_precision(z_a.device.type):
+            several = self.processes.size > 1
+            if several:
+                contest = gathered(contest, self.processes)
             if self.training:
-                self._move(pooled_slope(contest, self.eps, processes))
+                self._move(pooled_slope(contest, self.eps, self.processes))
             weibit, softmax = (
                 top_m_loss(
                     contest, self.top, weight=weight, slope=self.slope, temperature=self.temperature, eps=self.eps
@@ -162,8 +150,8 @@ class ReleasedTopMLoss(nn.Module):
                 for weight in (1.0, 0.0)
             )
             each = self.weibit_share * weibit + self.softmax_share * softmax
-            if processes > 1:
-                return total_over_processes(each.sum(), each.new_full((), len(each)))
+            if several:
+                return total_over_processes(each.sum(), each.new_full((), len(each)), self.processes)
         return each.mean()
 
     @torch.no_grad()

@@ -12,9 +12,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from weince.checks import is_readable
 from weince.formula import shortfall
 
-__all__ = ["TailFit", "TailRule", "fit_tail", "is_transformed", "largest", "measure_tail", "tail_size", "tail_sizes"]
+__all__ = ["TailFit", "TailRule", "fit_tail", "largest", "measure_tail", "tail_size", "tail_sizes"]
 
 _HAS_NUMPY = find_spec("numpy") is not None  # torch runs without it
 
@@ -112,13 +113,6 @@ def measure_tail(negatives: Tensor, most: int, counts: Tensor | None, rule: Tail
     return fit_tail(hardest, eps, sizes, rule.estimator, rule.lines, rule.moments)
 
 
-def is_transformed(z: Tensor) -> bool:
-    """Whether z is more than its values: traced by a compiler, inside a `torch.func` transform, or a dual number."""
-    if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(z):  # pyright: ignore
-        return True
-    return torch.autograd.forward_ad.unpack_dual(z).tangent is not None
-
-
 @torch.no_grad()
 def largest(similarity: Tensor, size: int, ordered: bool = True) -> Tensor:
     """The `size` largest of every row, in descending order where it matters. What the fit needs of a row.
@@ -138,8 +132,7 @@ def largest(similarity: Tensor, size: int, ordered: bool = True) -> Tensor:
         >>> largest(torch.tensor([[0.1, 0.9, 0.5]]), 2)
         tensor([[0.9000, 0.5000]])
     """
-    on_host = similarity.device.type == "cpu" and _HAS_NUMPY and not is_transformed(similarity)
-    if not on_host or not 0 < size < similarity.shape[1]:
+    if not (_HAS_NUMPY and is_readable(similarity)) or not 0 < size < similarity.shape[1]:
         return similarity.topk(size, dim=1, sorted=ordered).values
     rows = similarity.numpy()
     cut = rows.shape[1] - size
@@ -210,7 +203,7 @@ def fit_tail(
     nearness = (
         (delta[:, 0].clone() if lines else delta.amin(dim=1))
         if delta.shape[1]
-        else delta.new_full((len(delta),), NOWHERE_NEAR)
+        else delta.new_full((delta.shape[0],), NOWHERE_NEAR)
     )
     if sizes is not None:
         nearness = torch.where(sizes > 0, nearness, NOWHERE_NEAR)

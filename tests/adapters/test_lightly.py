@@ -7,10 +7,10 @@ import torch
 from lightly.loss import NTXentLoss
 from torch import Tensor
 
-from batches import clusters
-from weince import INFONCE, WEINCEOutput, contest_loss
+from batches import clusters, whole_of
+from weince import INFONCE, LossOutput
 from weince.adapters.lightly import WEINCELoss
-from weince.settings import queued, two_views
+from weince.setups import queued, two_views
 
 
 def gradients(criterion: torch.nn.Module, z: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
@@ -50,6 +50,6 @@ def test_statistics_are_the_cores(bank: object):
     rows = criterion.memory_bank.bank.clone()
     criterion(*z)
     contest = two_views(*z) if bank == 0 else queued(*z, rows)
-    expected: WEINCEOutput = contest_loss(contest, 0.2)
+    expected: LossOutput = whole_of(contest, 0.2)
     torch.testing.assert_close(seen[0].weight, expected.weight, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(seen[0].loss, expected.loss, rtol=1e-6, atol=1e-6)

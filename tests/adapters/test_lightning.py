@@ -11,12 +11,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
-from batches import clusters
+from batches import clusters, masks, whole_of
 from examples import load
-from weince import Gate, SupervisedLoss, TwoTowerLoss, contest_loss
-from weince.adapters.lightning import TailMonitor, statistics
-from weince.candidates import unit_rows
-from weince.settings import labelled, two_views
+from weince import Gate, SupervisedLoss, TwoTowerLoss
+from weince.adapters.lightning import TailMonitor
+from weince.contest import unit_rows
+from weince.monitor import statistics
+from weince.setups import labelled, two_views
 
 # Lightning's hints, and what it calls of a newer PyTorch.
 pytestmark = [
@@ -29,18 +30,18 @@ pytestmark = [
 def test_statistics_are_their_definitions():
     z = clusters(20, 5, dtype=torch.float64)
     contest = two_views(*z)
-    output = contest_loss(contest)
+    output = whole_of(contest)
     found = statistics(contest, output, 0.2)
     u = torch.cat([unit_rows(part) for part in z])
     torch.testing.assert_close(found["alignment"], (u - u.roll(20, 0)).square().sum(1).mean())
     torch.testing.assert_close(found["positive_similarity"], (u * u.roll(20, 0)).sum(1).mean())
     kernel = torch.exp(-2 * (u[:, None] - u[None]).square().sum(2))
     torch.testing.assert_close(found["uniformity"], kernel[~torch.eye(40, dtype=torch.bool)].mean().log())
-    s = (u @ u.T).masked_fill(~contest.roles().negative, -2)
+    s = (u @ u.T).masked_fill(~masks(contest)[1], -2)
     torch.testing.assert_close(found["hardest_negative_similarity"], s.amax(1).mean())
     torch.testing.assert_close(found["weight"], output.weight.mean())
     torch.testing.assert_close(found["rho_0"], (1 - s.amax(1)).sort().values[round(0.2 * 39)])
-    fixed = statistics(contest, contest_loss(contest, gate=Gate(evidence=0.3, slope=2.0)), 0.2)
+    fixed = statistics(contest, whole_of(contest, gate=Gate(evidence=0.3, slope=2.0)), 0.2)
     assert "slope" not in fixed
     assert fixed["weight"].item() == pytest.approx(0.3)
 
@@ -48,7 +49,7 @@ def test_statistics_are_their_definitions():
 def test_statistics_of_labels_leave_skipped_anchors_out():
     z = clusters(6, 5, dtype=torch.float64)[0]
     contest = labelled(z, torch.tensor([0, 0, 1, 2, 2, 2]))
-    output = contest_loss(contest)
+    output = whole_of(contest)
     found = statistics(contest, output, 0.2)
     torch.testing.assert_close(found["loss"], output.loss)
     u = unit_rows(z)
@@ -141,7 +142,7 @@ def test_batches_are_counted_not_steps_and_validation_is_left_alone(tmp_path: Pa
     )
     loaders = [torch.utils.data.DataLoader(torch.randn(40, 6), batch_size=10) for _ in range(2)]
     trainer.fit(TwoOptimizers(), *loaders)
-    assert monitor._seen == []
+    assert monitor.monitor.seen() == []
     events = EventAccumulator(str(next(tmp_path.rglob("events*")).parent))
     events.Reload()
     assert [event.step for event in events.Scalars("tail/criterion.3/weight")] == [4, 8]  # once each

@@ -10,11 +10,11 @@ from pytorch_metric_learning.miners import MultiSimilarityMiner, TripletMarginMi
 from pytorch_metric_learning.reducers import AvgNonZeroReducer, MeanReducer
 from torch import Tensor
 
-from batches import clusters
+from batches import clusters, whole_of
 from contests import LABELS
-from weince import INFONCE, contest_loss
+from weince import INFONCE
 from weince.adapters.metric_learning import CrossBatchMemory, SelfSupervisedLoss, WEINCELoss
-from weince.settings import labelled
+from weince.setups import labelled
 
 
 def gradients(criterion: torch.nn.Module, z: Tensor, *rest: object) -> tuple[Tensor, Tensor]:
@@ -67,7 +67,7 @@ def test_reducers_get_the_losses_of_anchors_with_a_positive_and_statistics_are_t
     criterion, seen = WEINCELoss(0.2, reducer=MeanReducer()), []
     criterion.inner.register_forward_hook(lambda module, arguments, output: seen.append(output))
     loss = criterion(Z, LABELS)
-    expected = contest_loss(labelled(Z, LABELS), 0.2)
+    expected = whole_of(labelled(Z, LABELS), 0.2)
     torch.testing.assert_close(loss, expected.loss, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(seen[0].weight, expected.weight, rtol=1e-6, atol=1e-6)
 

@@ -7,11 +7,11 @@ import torch
 from open_clip import ClipLoss
 from torch import Tensor
 
-from batches import clusters
-from weince import INFONCE, contest_loss
+from batches import clusters, whole_of
+from weince import INFONCE
 from weince.adapters.open_clip import WEINCELoss
-from weince.candidates import unit_rows
-from weince.settings import two_towers
+from weince.contest import unit_rows
+from weince.setups import two_towers
 
 
 def features(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
@@ -39,7 +39,7 @@ def test_each_direction_has_the_cores_statistics():
     criterion.inner.register_forward_hook(lambda module, arguments, output: seen.append(output))
     image, text, scale = features()
     loss = criterion(image, text, scale)
-    expected = [contest_loss(two_towers(*pair), 1 / scale) for pair in ((image, text), (text, image))]
+    expected = [whole_of(two_towers(*pair), 1 / scale) for pair in ((image, text), (text, image))]
     for output, direction in zip(seen, expected, strict=True):
         torch.testing.assert_close(output.weight, direction.weight, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(loss, (expected[0].loss + expected[1].loss) / 2)

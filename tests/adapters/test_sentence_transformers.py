@@ -9,11 +9,11 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 from sentence_transformers.util import dot_score
 from torch import Tensor
 
-from batches import clusters
+from batches import clusters, whole_of
 from examples import load
-from weince import INFONCE, contest_loss
+from weince import INFONCE
 from weince.adapters.sentence_transformers import CachedWEINCELoss, WEINCELoss
-from weince.settings import explicit_negatives
+from weince.setups import explicit_negatives
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_statistics_are_the_cores(model: SentenceTransformer):
     criterion.inner.register_forward_hook(lambda module, arguments, output: seen.append(output))
     query, positive, *negatives = columns(4)
     criterion.compute_loss_from_embeddings([query, positive, *negatives])
-    expected = contest_loss(explicit_negatives(query, positive, torch.stack(negatives, 1)), 0.05)
+    expected = whole_of(explicit_negatives(query, positive, torch.stack(negatives, 1)), 0.05)
     torch.testing.assert_close(seen[0].weight, expected.weight, rtol=1e-6, atol=1e-6)
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+from contextlib import nullcontext
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-import weince.tiled
+import weince.tiles.sweep
 from weince import (
     INFONCE,
     Gate,
@@ -25,8 +27,12 @@ from weince import (
     TailFit,
     TwoTowerLoss,
     WEINCELoss,
+    contest_loss,
+    query_key_loss,
     weince_loss,
 )
+from weince.adapters import lightly, open_clip, sentence_transformers
+from weince.setups import two_views
 
 N, D, H = 12, 6, 2
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6}
@@ -51,41 +57,68 @@ def data(world: int, dtype: torch.dtype) -> dict[str, Tensor]:
     found = {name: centres[label] + rows(total) for name in ("a", "b")}
     found |= {"own": rows(total, H), "shared": rows(H), "weight": torch.rand(total, generator=g, dtype=torch.float64)}
     found = {name: value.to(dtype) for name, value in found.items()}
-    return found | {"label": torch.arange(total) % 7}
+    numbers = {"label": torch.arange(total) % 7, "id": torch.arange(total, dtype=torch.int16) % 9}
+    return found | numbers | {"negative_id": torch.randint(12, (total, H), generator=g)}
 
 
-def cases(x: dict[str, Tensor], options: dict, weighted: bool) -> dict:
-    """Setting -> loss of its leaves."""
-    weight = x["weight"] if weighted else None
-    ignored = torch.zeros(len(x["a"]), len(x["a"]), dtype=torch.bool)
-    ignored[3, 5] = ignored[4, 1] = True
+def of_processes(world: int, here: int | None, mask: Tensor) -> Tensor:
+    """A mask of pairs within a process, (N, N): of one process, or of all, where it lies on the diagonal."""
+    return mask if here is not None else torch.block_diag(*[mask] * world).bool()
+
+
+def cases(x: dict[str, Tensor], options: dict, extras: bool, world: int, here: int | None) -> dict:
+    """Setup -> loss of its leaves.
+
+    Args:
+        x: the batch, of this process or of all.
+        options: of the loss.
+        extras: whether weights, masks and ids are given.
+        world: how many processes.
+        here: which this is; None for one that has the whole batch.
+    """
+    weight = {"sample_weight": x["weight"]} if extras else {}
+    ids = {"ids": x["id"]} if extras else {}
+    small = torch.zeros(N, N, dtype=torch.bool)
+    small[3, 5] = small[4, 1] = small[0, 7] = True
+    mask = of_processes(world, here, small)
+    masked = {"ignored": mask} if extras else {}
+    of_views = {"ignored": torch.cat([torch.cat([mask, mask.T], 1)] * 2)} if extras else {}
 
     def queue(query: Tensor, key: Tensor) -> Tensor:
-        torch.manual_seed(5)
         criterion = QueueLoss(40, D, 0.2, **options).to(query.dtype)
-        first = criterion(query, key, weight)
-        return first + criterion(query.flip(1), key, weight)  # against the keys that have come in
+        first = criterion(query, key, **weight, **ids)
+        return first + criterion(query.flip(1), key, **weight, **ids)  # against the keys that have come in
 
-    return {
-        "two views": (("a", "b"), lambda a, b: WEINCELoss(0.2, **options)(a, b, weight)),
-        "two towers": (("a", "b"), lambda a, b: TwoTowerLoss(0.2, **options)(a, b, sample_weight=weight)),
-        "labels": (("a",), lambda a: SupervisedLoss(0.2, **options)(a, x["label"], sample_weight=weight)),
+    found = {
+        "two views": (("a", "b"), lambda a, b: WEINCELoss(0.2, **options)(a, b, **weight, **of_views, **ids)),
+        "two towers": (("a", "b"), lambda a, b: TwoTowerLoss(0.2, **options)(a, b, **weight, **masked, **ids)),
+        "labels": (("a",), lambda a: SupervisedLoss(0.2, **options)(a, x["label"], **weight, **masked)),
         "labels against others": (
             ("a", "b"),
-            lambda a, b: SupervisedLoss(0.2, **options)(a, x["label"], b, x["label"], sample_weight=weight),
+            lambda a, b: SupervisedLoss(0.2, **options)(a, x["label"], b, x["label"], **weight, **masked),
         ),
-        "in-batch": (("a", "b"), lambda a, b: RetrievalLoss(0.2, **options)(a, b, None, weight)),
-        "own negatives, in batch": (("a", "b", "own"), lambda a, b, n: RetrievalLoss(0.2, **options)(a, b, n, weight)),
+        "in-batch": (("a", "b"), lambda a, b: RetrievalLoss(0.2, **options)(a, b, **weight, **masked, **ids)),
+        "own negatives, in batch": (
+            ("a", "b", "own"),
+            lambda a, b, n: RetrievalLoss(0.2, **options)(
+                a, b, n, **weight, **ids, **({"negative_ids": x["negative_id"]} if extras else {})
+            ),
+        ),
         "own negatives alone": (
             ("a", "b", "own"),
-            lambda a, b, n: RetrievalLoss(0.2, in_batch=False, **options)(a, b, n, weight),
+            lambda a, b, n: RetrievalLoss(0.2, in_batch=False, **options)(a, b, n, **weight),
         ),
         "shared negatives alone": (
             ("a", "b"),
-            lambda a, b: RetrievalLoss(0.2, in_batch=False, **options)(a, b, x["shared"], weight),
+            lambda a, b: RetrievalLoss(0.2, in_batch=False, **options)(a, b, x["shared"], **weight),
         ),
         "queue": (("a", "b"), queue),
+        "queries and keys": (("a", "b"), lambda a, b: query_key_loss(a, b, None, 0.2, **options, **weight, **ids)),
     }
+    if extras:  # who is whose positive, within a process
+        same = of_processes(world, here, torch.arange(N)[:, None] % 4 == torch.arange(N) % 4)
+        found["labels by a matrix"] = (("a",), lambda a: SupervisedLoss(0.2, **options)(a, same, **weight))
+    return found
 
 
 def value_and_gradients(names: tuple[str, ...], loss, x: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -108,33 +141,33 @@ def near(found: Tensor, expected: Tensor, tolerance: float, what: str, scale: Te
 def every_setting(rank: int, world: int) -> None:
     mine = slice(rank * N, (rank + 1) * N)
     count = 0
-    for dtype, (name, gate), how, reduction, weighted in itertools.product(
+    for dtype, (name, gate), how, reduction, extras in itertools.product(
         TOLERANCE, GATES.items(), ("dense", "tiled"), ("mean", "sum"), (False, True)
     ):
         x = data(world, dtype)
         own = {key: value if key == "shared" else value[mine] for key, value in x.items()}
         options = {"gate": gate, "implementation": how, "reduction": reduction}
-        one = cases(x, options, weighted)
-        many = cases(own, options | {"gather_distributed": True}, weighted)
+        one = cases(x, options, extras, world, None)
+        many = cases(own, options | {"gather_distributed": True}, extras, world, rank)
         for setting, (names, loss) in one.items():
-            what = f"{setting}, {name}, {how}, {reduction}, {dtype}, weighted {weighted}, {world} processes"
+            what = f"{setting}, {name}, {how}, {reduction}, {dtype}, extras {extras}, {world} processes"
             expected, gradients = value_and_gradients(names, loss, x)
             allowed = [TOLERANCE[dtype]] * len(gradients)
             if dtype == torch.float32:
                 # Float32 rounds the fits: one process is up to 1e-5 from the exact gradient itself. Gathered, it may be
                 # 1e-6 from that, or twice as far as one process is.
                 exactly = {key: value.double() if value.is_floating_point() else value for key, value in x.items()}
-                exact = value_and_gradients(names, cases(exactly, options, weighted)[setting][1], exactly)[1]
-                distances = [relative(part, whole) for part, whole in zip(gradients, exact, strict=True)]
+                exact = value_and_gradients(names, cases(exactly, options, extras, world, None)[setting][1], exactly)[1]
+                distances = [relative(part, exact_one) for part, exact_one in zip(gradients, exact, strict=True)]
                 allowed = [max(TOLERANCE[dtype], 2 * distance) for distance in distances]
                 gradients = exact
             value, found = value_and_gradients(names, many[setting][1], own)
             near(value, expected, TOLERANCE[dtype], what)
-            for part, whole, tolerance in zip(found, gradients, allowed, strict=True):
+            for part, exact_one, tolerance in zip(found, gradients, allowed, strict=True):
                 # Averaged over processes, as DistributedDataParallel does with the gradients of parameters.
-                near(part / world, whole[mine], tolerance, what + ", gradient", scale=whole)
+                near(part / world, exact_one[mine], tolerance, what + ", gradient", scale=exact_one)
             count += 1
-    print(f"{count} settings agree")
+    print(f"{count} setups agree")
 
 
 def statistics(rank: int, world: int) -> None:
@@ -142,14 +175,18 @@ def statistics(rank: int, world: int) -> None:
     x = data(world, torch.float64)
     mine = slice(rank * N, (rank + 1) * N)
     for gate, how in itertools.product((GATES["paper"], GATES["endpoint"]), ("dense", "tiled")):
-        whole = weince_loss(x["a"], x["b"], 0.2, gate, "none", implementation=how)
-        own = weince_loss(x["a"][mine], x["b"][mine], 0.2, gate, "none", implementation=how, gather_distributed=True)
+        everyone, own = (
+            WEINCELoss(0.2, gate, "none", implementation=how, gather_distributed=gathers).output(
+                x["a"][rows], x["b"][rows]
+            )
+            for rows, gathers in ((slice(None), False), (mine, True))
+        )
         views = torch.cat([torch.arange(len(x["a"]))[mine] + view * len(x["a"]) for view in (0, 1)])
-        near(own.loss, whole.loss[views], 1e-12, "per anchor")
-        near(own.weight, whole.weight[views], 1e-12, "weight")
+        near(own.loss, everyone.loss[views], 1e-12, "per anchor")
+        near(own.weight, everyone.weight[views], 1e-12, "weight")
         assert own.tail is not None
-        assert whole.tail is not None
-        near(own.tail.slope, whole.tail.slope[views], 1e-12, "slope")
+        assert everyone.tail is not None
+        near(own.tail.slope, everyone.tail.slope[views], 1e-12, "slope")
     # The released terms: one running slope from the pool of all.
     one, many = (ReleasedTopMLoss(0.2, 7, gather_distributed=gather).double() for gather in (False, True))
     for flip in (False, True):
@@ -213,19 +250,97 @@ def refused(rank: int, world: int) -> None:
         assert f"process {world - 1}: (22, 6) anchors" in text, text
     else:
         raise AssertionError("an uneven batch was taken")
-    # One process refuses by itself, and the others are told.
+    # One process refuses by itself, and the others are told, whatever the door.
     z = torch.randn(N, D)
     z[2, 1] = torch.nan if rank == 0 else 0.0
-    for criterion, given in (
-        (WEINCELoss(gather_distributed=True, check_finite=True), (z, z)),
-        (TwoTowerLoss(gather_distributed=True), (z, z[: N - (rank == 0)])),
-    ):
+    short, first = z[: N - (rank == 0)], rank == 0
+    labels = torch.arange(N)
+    model = nn.Identity()
+    places = {"local_loss": True, "gather_with_grad": True, "rank": rank, "world_size": world}
+    doors = {
+        "module": lambda: WEINCELoss(gather_distributed=True, check_finite=True)(z, z),
+        "two towers": lambda: TwoTowerLoss(gather_distributed=True)(z, short),
+        "queue": lambda: QueueLoss(8, D, gather_distributed=True)(z, short),
+        "ids": lambda: TwoTowerLoss(gather_distributed=True)(z, z, ids=labels.float() if first else labels),
+        "labels": lambda: SupervisedLoss(gather_distributed=True)(z, labels.float() if first else labels),
+        "released": lambda: ReleasedTopMLoss(gather_distributed=True)(z, short),
+        "function": lambda: weince_loss(z, short, gather_distributed=True),
+        "function, options": lambda: weince_loss(z, z, 0.1, gather_distributed=True, eps=2.0 if first else 0.1),
+        "function, temperature": lambda: weince_loss(z, z, -1.0 if first else 0.1, gather_distributed=True),
+        "queries and keys": lambda: query_key_loss(z, short, gather_distributed=True),
+        "contest": lambda: contest_loss(two_views(z, z), -1.0 if first else 0.1, gather_distributed=True),
+        "lightly": lambda: lightly.WEINCELoss(gather_distributed=True)(z, short),
+        "open_clip": lambda: open_clip.WEINCELoss(**places)(z, short, torch.tensor(10.0)),
+        "sentence-transformers": lambda: sentence_transformers.WEINCELoss(
+            model, gather_across_devices=True
+        ).compute_loss_from_embeddings([z, short]),
+        "only one has ids": lambda: TwoTowerLoss(gather_distributed=True)(z, z, ids=labels if first else None),
+    }
+    for door, call in doors.items():
         told = ""
         try:
-            criterion(*given)
-        except ValueError as error:
+            call()
+        except (TypeError, ValueError) as error:
             told = str(error)
-        assert "process 0: refused: Parameter `" in told, told
+        assert "process 0: " in told, f"{door}: {told}"
+        assert door == "only one has ids" or "process 0: refused: Parameter `" in told, f"{door}: {told}"
+    # Queues that differ give every process another loss.
+    criterion = QueueLoss(8, D, gather_distributed=True)
+    criterion.queue.append(torch.randn(3 + rank, D))
+    with pytest.raises(ValueError, match=r"the queue should be the same.*process 0: a queue of 3 keys"):
+        criterion(z, z)
+    # Compiled, shapes that differ are refused too, where a graph would wait.
+    torch.compiler.reset()
+    compiled = torch.compile(WEINCELoss(gather_distributed=True), backend="aot_eager")
+    z = torch.randn(rows, D)
+    with pytest.raises(ValueError, match=rf"process 0: \({2 * N}, {D}\) rows"):
+        compiled(z, z)
+    dist.barrier()
+
+
+def one_row_each(rank: int, world: int) -> None:
+    """A batch of W rows, one on each process."""
+    a, b = torch.randn(2, world, D, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected, gradients = value_and_gradients(("a", "b"), WEINCELoss(0.2), {"a": a, "b": b})
+    own = {"a": a[rank : rank + 1], "b": b[rank : rank + 1]}
+    for criterion in (WEINCELoss(0.2, gather_distributed=True), lightly.WEINCELoss(0.2, gather_distributed=True)):
+        value, found = value_and_gradients(("a", "b"), criterion, own)
+        near(value, expected, 1e-12, "one row each")
+        for part, gradient in zip(found, gradients, strict=True):
+            near(part / world, gradient[rank : rank + 1], 1e-12, "one row each, gradient", scale=gradient)
+
+
+def groups(rank: int, world: int) -> None:
+    """Two halves of four processes, each a batch of its own, as with tensor or pipeline parallelism."""
+    halves = [[0, 1], [2, 3]]
+    made = [dist.new_group(ranks) for ranks in halves]
+    mine = rank // 2
+    x = data(2, torch.float64)
+    if mine:
+        x = {name: value.flip(0) for name, value in x.items()}
+    rows = slice((rank % 2) * N, (rank % 2 + 1) * N)
+    own = {name: value if name == "shared" else value[rows] for name, value in x.items()}
+    for how in ("dense", "tiled"):
+        for group in (made[mine], made[mine].group_name):
+            options = {"gate": GATES["paper"], "implementation": how}
+            one = cases(x, options, True, 2, None)
+            many = cases(own, options | {"gather_distributed": True, "group": group}, True, 2, rank % 2)
+            for setup, (names, loss) in one.items():
+                expected, gradients = value_and_gradients(names, loss, x)
+                value, found = value_and_gradients(names, many[setup][1], own)
+                near(value, expected, 1e-12, setup)
+                for part, gradient in zip(found, gradients, strict=True):
+                    near(part / 2, gradient[rows], 1e-12, setup, scale=gradient)
+    # A refusal is told to the group alone.
+    z = torch.randn(N - (rank == 0), D)
+    refused = pytest.raises(ValueError, match=r"process 1: \(24, 6\) anchors") if mine == 0 else nullcontext()
+    with refused:
+        WEINCELoss(gather_distributed=True, group=made[mine])(z, z)
+    compiled = torch.compile(WEINCELoss(0.2, gather_distributed=True, group=made[mine]), backend="aot_eager")
+    found = compiled(own["a"], own["b"])
+    near(found.detach(), WEINCELoss(0.2)(x["a"], x["b"]), 1e-12, "compiled")
+    with pytest.raises(ValueError, match="Parameter `group` should be a group of this process"):
+        WEINCELoss(gather_distributed=True, group=made[1 - mine])
 
 
 def counted(rank: int, world: int) -> None:
@@ -268,7 +383,7 @@ def counted(rank: int, world: int) -> None:
 def main() -> None:
     """All of it, in this process's part."""
     torch.set_num_threads(1)
-    weince.tiled.TILE_ELEMENTS["cpu"], weince.tiled.TILE_ROWS = 1, 7  # many tiles, the last one cut
+    weince.tiles.sweep.TILE_ELEMENTS["cpu"], weince.tiles.sweep.TILE_ROWS = 1, 7  # many tiles, the last one cut
     dist.init_process_group("gloo")
     rank, world = dist.get_rank(), dist.get_world_size()
     parts = {
@@ -276,9 +391,11 @@ def main() -> None:
         "statistics": statistics,
         "trained": trained,
         "refused": refused,
+        "one_row_each": one_row_each,
+        "groups": groups,
         "counted": counted,
     }
-    for name in sys.argv[1:] or parts:
+    for name in sys.argv[1:] or (part for part in parts if part != "groups"):
         parts[name](rank, world)
     dist.barrier()
     dist.destroy_process_group()

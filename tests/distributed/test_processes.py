@@ -21,9 +21,9 @@ def together(count: int, *parts: str, script: str = "same_as_one.py") -> subproc
 
 @pytest.mark.parametrize("count", [2, 3, 4])
 def test_every_setting_is_that_of_one_process(count: int):
-    done = together(count, "every_setting", "statistics", "refused")
+    done = together(count, "every_setting", "statistics", "refused", "one_row_each")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("576 settings agree") == count
+    assert done.stdout.count("672 setups agree") == count
     assert done.stdout.count("done") == count
 
 
@@ -32,6 +32,12 @@ def test_bytes_and_products_are_those_of_the_formula(count: int):
     done = together(count, "counted")
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("counted") == count
+
+
+def test_a_group_is_a_batch_of_its_own():
+    done = together(4, "groups")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("done") == 4
 
 
 def test_training_is_that_of_one_process():

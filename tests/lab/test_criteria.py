@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from batches import views
-from weince import Gate, InfoNCELoss, contest_loss
+from batches import views, whole_of
+from weince import Gate, InfoNCELoss
 from weince.lab.criteria import Rivals, make_criterion
-from weince.settings import two_views
+from weince.setups import two_views
 
 TEMPERATURES = (0.02, 0.1, 0.5)
 
@@ -60,7 +60,7 @@ def test_hard_negatives_weigh_and_debias(temperature, concentration, prior):
 @pytest.mark.parametrize("least", [1e-9, 0.05])
 def test_matched_temperature_is_as_steep_as_the_blend_at_the_hardest_negative(least):
     z_a, z_b = views(24, 6, dtype=torch.float64)
-    blend = contest_loss(two_views(z_a, z_b), 0.2)
+    blend = whole_of(two_views(z_a, z_b), 0.2)
     each = []
     for i, (p, n) in enumerate(contests(z_a, z_b)):
         weight, slope = float(blend.weight[i]), float(blend.tail.slope[i])

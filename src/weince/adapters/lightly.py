@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from weince.adapters import needs
-from weince.candidates import unit_rows
+from weince.contest import Contest, unit_rows
 from weince.gate import Gate
-from weince.loss import ContestLoss
-from weince.settings import queued, two_views
+from weince.modules import ContestLoss
+from weince.options import OwnKeywords
+from weince.setups import queued, two_views
+from weince.temperature import Temperature
 
 with needs("lightly", tested="1.6"):
     from lightly.models.modules.memory_bank import MemoryBankModule
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["WEINCELoss"]
 
@@ -22,7 +28,8 @@ class WEINCELoss(nn.Module):
     """WEINCE with the signature of lightly's `NTXentLoss`.
 
     Without a memory bank the two views of a batch (SimCLR); with one, the own key against the bank (MoCo). The bank is
-    lightly's, and grows only where `out0` requires gradient, as there.
+    lightly's, random rows at first, and grows only where `out0` requires gradient, as there. Unlike lightly's, a
+    temperature <= 0 is refused.
 
     Args:
         temperature: tau, > 0.
@@ -30,6 +37,7 @@ class WEINCELoss(nn.Module):
         gather_distributed: whether candidates (the bank's keys, where there is one) and statistics are those of all
             processes. The value is then that of the whole batch; lightly's is of the own anchors. Gradients agree.
         gate: how weight and slope are measured; `weince.INFONCE` is lightly's own loss.
+        options: further ones of `weince.Options`, as `label_smoothing`.
 
     Examples:
         >>> import torch
@@ -39,19 +47,43 @@ class WEINCELoss(nn.Module):
 
     def __init__(
         self,
-        temperature: float = 0.5,
+        temperature: Temperature = 0.5,
         memory_bank_size: int | Sequence[int] = 0,
         gather_distributed: bool = False,
         gate: Gate = Gate(),
+        **options: Unpack[OwnKeywords],
     ) -> None:
         super().__init__()
+        self.inner = ContestLoss(temperature, gate, gather_distributed=gather_distributed, **options)
         self.memory_bank = MemoryBankModule(size=memory_bank_size, gather_distributed=gather_distributed)
-        self.inner = ContestLoss(temperature, gate, gather_distributed=gather_distributed)
 
-    def forward(self, out0: Tensor, out1: Tensor) -> Tensor:
-        """Loss of two views, (N, D) each, any scale."""
-        if self.memory_bank.size[0] == 0:
-            return self.inner(two_views(out0, out1)).loss
-        # The rows as they were before this batch's keys.
-        keys, bank = self.memory_bank(unit_rows(out1), update=out0.requires_grad)
-        return self.inner(queued(out0, keys, bank.T.to(out0.device))).loss
+    def forward(
+        self,
+        out0: Tensor,
+        out1: Tensor,
+        *,
+        sample_weight: Tensor | None = None,
+        ignored: Tensor | None = None,
+        ids: Tensor | None = None,
+    ) -> Tensor:
+        """Loss of two views, (N, D) each, any scale.
+
+        Args:
+            out0, out1: the views; row i of both is one example.
+            sample_weight: of each example, (N,).
+            ignored: bool (2N, 2N), or (N, rows of the bank): pairs that take no part.
+            ids: integers (N,); equal ids are never each other's negatives. Not with a bank, which keeps none: there
+                `weince.QueueLoss` does.
+        """
+
+        def make() -> list[Contest]:
+            if self.memory_bank.size[0] == 0:
+                return [two_views(out0, out1, sample_weight=sample_weight, ignored=ignored, ids=ids)]
+            if ids is not None:
+                raise ValueError("Parameter `ids` should be None with a memory bank, which keeps none. Found a tensor.")
+            # The rows as they were before this batch's keys.
+            keys, bank = self.memory_bank(unit_rows(out1), update=out0.requires_grad)
+            rows = bank.T.to(out0.device)
+            return [queued(out0, keys, rows, sample_weight=sample_weight, ignored=ignored)]
+
+        return self.inner.of(make, out0=out0, out1=out1).loss

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from weince.gather import world_size
 from weince.lab.contrastive import device_of
 from weince.lab.data import Splits
 from weince.lab.files import write_csv, write_json
@@ -26,6 +25,7 @@ from weince.lab.provenance import provenance
 from weince.lab.recipe import Recipe, Run
 from weince.lab.result import NAMES, choose, judge, tidy
 from weince.lab.runs import claimed, finish, ready, tested
+from weince.processes.gather import world_size
 
 __all__ = ["Progress", "compare", "train_one"]
 

@@ -11,16 +11,16 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from weince import ContestLoss, WEINCEOutput, contest_loss
-from weince.candidates import Candidates
+from weince import ContestLoss, LossOutput, Options, contest_output
+from weince.contest import Contest
 from weince.gate import Gate, nearness_reference
-from weince.gather import gather_values, rank, world_size
 from weince.lab.criteria import make_criterion
 from weince.lab.data import Images
 from weince.lab.encoders import make_encoder, make_projection
 from weince.lab.processes import synchronised
 from weince.lab.recipe import Recipe, RecipeError, Run
 from weince.lab.views import make_views, own_views_of
+from weince.processes.gather import default_processes, rank, world_size
 
 __all__ = ["Contrastive", "Encoded", "build", "device_of"]
 
@@ -91,19 +91,18 @@ class Contrastive(LightningModule):
         return loss
 
     @torch.no_grad()
-    def _log_tail(self, module: ContestLoss, args: tuple[Candidates], output: WEINCEOutput) -> None:
+    def _log_tail(self, module: ContestLoss, args: tuple[Contest], output: LossOutput) -> None:
         gate = self.recipe.gate if self.recipe.gate.needs_fit else Gate()
         started = time.perf_counter()
         # InfoNCE fits no tail: it is measured on the same embeddings, so that both can be drawn side by side, and the
         # time it takes is not InfoNCE's.
-        tail = (
-            output.tail if output.tail is not None else contest_loss(args[0], gate=gate, gather_distributed=True).tail
-        )
+        measure = Options(gate, gather_distributed=True)
+        tail = output.tail if output.tail is not None else contest_output(args[0], options=measure).tail
         self.measuring_s += time.perf_counter() - started
         assert tail is not None
         self._log("weight", output.weight.mean())
         self._log("slope", tail.slope.mean())
-        self._log("rho_0", nearness_reference(gather_values(tail.nearness), gate.quantile))
+        self._log("rho_0", nearness_reference(default_processes().values(tail.nearness), gate.quantile))
 
     def _log(self, name: str, value: Tensor) -> None:
         self.log(name, value.detach(), on_step=False, on_epoch=True, sync_dist=True, batch_size=self.recipe.batch_size)

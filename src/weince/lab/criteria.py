@@ -7,19 +7,20 @@ negatives. They are for comparison, on dense matrices; only WEINCE and InfoNCE h
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from weince import INFONCE, ContestLoss, Gate, InfoNCELoss, WEINCELoss, WEINCEOutput, contest_loss
-from weince.candidates import Candidates
+from weince import INFONCE, ContestLoss, Gate, InfoNCELoss, LossOutput, WEINCELoss, contest_output
 from weince.checks import check_number
-from weince.distributed import gathered, total_over_processes
+from weince.contest import Contest
 from weince.formula import per_anchor_loss
-from weince.gather import world_size
+from weince.processes.gather import default_processes
+from weince.processes.shared import gathered, total_over_processes
 from weince.released import ReleasedTopMLoss
-from weince.settings import two_views
+from weince.setups import two_views
+from weince.temperature import Temperature
 
 __all__ = ["Decoupled", "HardNegatives", "MatchedTemperature", "OfTwoViews", "Rivals", "make_criterion"]
 
@@ -74,7 +75,7 @@ class _Released(nn.Module):
     def __init__(self, temperature: float, gate: Gate) -> None:
         super().__init__()
         # Every setting of the gate but the slope, which the released code fixes at 1.
-        self.blend = WEINCELoss(temperature, Gate(**{**vars(gate), "slope": "unit"}), gather_distributed=True)
+        self.blend = WEINCELoss(temperature, replace(gate, slope="unit"), gather_distributed=True)
         self.extra = ReleasedTopMLoss(temperature, gather_distributed=True)
 
     def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
@@ -91,7 +92,7 @@ class OfTwoViews(nn.Module):
     def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
         """Loss of embeddings z_a and z_b, (N, D) each."""
         with torch.autocast(z_a.device.type, enabled=False):
-            return self.inner(two_views(z_a, z_b)).loss
+            return self.inner.of(lambda: [two_views(z_a, z_b)]).loss
 
 
 class Decoupled(ContestLoss):
@@ -108,9 +109,7 @@ class Decoupled(ContestLoss):
     def __init__(self, temperature: float = 0.5) -> None:
         super().__init__(temperature, INFONCE, gather_distributed=True)
 
-    def forward(
-        self, contest: Candidates, temperature: Tensor | None = None, sample_weight: Tensor | None = None
-    ) -> WEINCEOutput:
+    def forward(self, contest: Contest, temperature: Temperature | None = None) -> LossOutput:
         """Output of a contest of two views."""
         logits, won = _logits(wide := _wide(contest), self.temperature)
         return _output(_over_negatives(logits, wide) - won)
@@ -137,9 +136,7 @@ class HardNegatives(ContestLoss):
         super().__init__(temperature, INFONCE, gather_distributed=True)
         self.concentration, self.class_prior = concentration, class_prior
 
-    def forward(
-        self, contest: Candidates, temperature: Tensor | None = None, sample_weight: Tensor | None = None
-    ) -> WEINCEOutput:
+    def forward(self, contest: Contest, temperature: Temperature | None = None) -> LossOutput:
         """Output of a contest of two views."""
         logits, won = _logits(wide := _wide(contest), self.temperature)
         many = wide.negatives
@@ -175,38 +172,38 @@ class MatchedTemperature(ContestLoss):
             raise ValueError("Parameter `gate` should measure weight or slope: a fixed pair leaves nothing to match.")
         self.steepest = 1 / least_temperature
 
-    def forward(
-        self, contest: Candidates, temperature: Tensor | None = None, sample_weight: Tensor | None = None
-    ) -> WEINCEOutput:
+    def forward(self, contest: Contest, temperature: Temperature | None = None) -> LossOutput:
         """Output of a contest of two views, with the weights and fits of the blend."""
         with torch.no_grad():
-            blend = contest_loss(contest, self.temperature, self.gate, gather_distributed=True)
+            blend = contest_output(contest, self.temperature, self.options)
             assert blend.tail is not None
             pull = blend.weight * blend.tail.slope / blend.tail.nearness
             steepness = ((1 - blend.weight) / self.temperature + pull).clamp_max(self.steepest)
         wide = _wide(contest)
-        per_anchor = per_anchor_loss(wide.similarity() * steepness.unsqueeze(1), *wide.roles())
-        return _output(per_anchor)._replace(weight=blend.weight, tail=blend.tail)
+        logits, roles = wide.similarity() * steepness.unsqueeze(1), wide.roles()
+        nowhere = torch.finfo(logits.dtype).min
+        per_anchor = per_anchor_loss(roles.positives(logits, nowhere), roles.only_negatives(logits, nowhere))
+        return _output(per_anchor)._replace(weight=blend.weight, slope=blend.slope, tail=blend.tail)
 
 
-def _wide(contest: Candidates) -> Candidates:
-    return gathered(contest) if world_size() > 1 else contest
+def _wide(contest: Contest) -> Contest:
+    processes = default_processes()
+    return gathered(contest, processes) if processes.size > 1 else contest
 
 
-def _logits(contest: Candidates, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
+def _logits(contest: Contest, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
     """Logits (A, M), and those of the positives (A,)."""
     logits = contest.similarity() / temperature
-    assert contest.positive is not None
-    return logits, logits.gather(1, contest.positive.unsqueeze(1)).squeeze(1)
+    return logits, contest.roles().positives(logits, 0.0).squeeze(1)
 
 
-def _over_negatives(logits: Tensor, contest: Candidates) -> Tensor:
-    return torch.logsumexp(logits.masked_fill(~contest.roles().negative, float("-inf")), dim=1)
+def _over_negatives(logits: Tensor, contest: Contest) -> Tensor:
+    return torch.logsumexp(contest.roles().only_negatives(logits, float("-inf")), dim=1)
 
 
-def _output(per_anchor: Tensor) -> WEINCEOutput:
+def _output(per_anchor: Tensor) -> LossOutput:
+    processes = default_processes()
     total, anchors = per_anchor.sum(), per_anchor.new_full((), len(per_anchor))
-    loss = total_over_processes(total, anchors) if world_size() > 1 else total / anchors
-    return WEINCEOutput(
-        loss, per_anchor, torch.zeros_like(per_anchor), None, torch.ones_like(per_anchor, dtype=torch.bool)
-    )
+    loss = total_over_processes(total, anchors, processes) if processes.size > 1 else total / anchors
+    nothing = torch.zeros_like(per_anchor.detach())
+    return LossOutput(loss, per_anchor, nothing, nothing, None, torch.ones_like(nothing, dtype=torch.bool))

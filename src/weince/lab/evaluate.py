@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler, normalize
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-from weince.settings import two_views
+from weince.setups import two_views
 
 __all__ = ["HeldOut", "Labelled", "Probe", "fit_probe", "held_out_contest", "neighbour_scores"]
 
@@ -122,10 +122,10 @@ def held_out_contest(encoder: nn.Module, projection: nn.Module, views: Tensor) -
         views: (2N, C, S, S), all of view a, then all of view b.
     """
     contest = two_views(*projection.eval()(encoder(views)).float().cpu().chunk(2))
-    similarity = contest.similarity()
-    positive, negative = contest.roles()
+    similarity, roles = contest.similarity(), contest.roles()
+    negatives = roles.only_negatives(similarity, float("-inf"))
     return HeldOut(
-        positive=similarity[positive].numpy(),
-        hardest=similarity.masked_fill(~negative, -1.0).amax(dim=1).numpy(),
-        histogram=torch.histc(similarity[negative], bins=200, min=-1.0, max=1.0).numpy(),
+        positive=roles.positives(similarity, 0.0).flatten().numpy(),
+        hardest=negatives.amax(dim=1).clamp_min(-1.0).numpy(),
+        histogram=torch.histc(negatives[negatives.isfinite()], bins=200, min=-1.0, max=1.0).numpy(),
     )

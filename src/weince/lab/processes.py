@@ -19,8 +19,8 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from torch import Tensor, nn
 
-from weince.gather import rank, sum_over_processes, world_size
 from weince.lab.recipe import RecipeError
+from weince.processes.gather import default_processes, rank, world_size
 
 __all__ = ["Launched", "first_does", "join", "launched", "leave", "same_everywhere", "synchronised"]
 
@@ -168,8 +168,8 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
-        return sum_over_processes(value)
+        return default_processes().sum(value)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return sum_over_processes(gradient)
+        return default_processes().sum(gradient)

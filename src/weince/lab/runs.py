@@ -13,7 +13,6 @@ import torch
 from filelock import FileLock, Timeout
 from safetensors.torch import load_file
 
-from weince.gather import world_size
 from weince.lab.contrastive import Encoded, build, device_of
 from weince.lab.data import Splits, load
 from weince.lab.evaluate import INVERSE_PENALTIES, Labelled, fit_probe, held_out_contest, neighbour_scores
@@ -26,6 +25,7 @@ from weince.lab.recipe import Recipe, RecipeError, Run, read, write
 from weince.lab.result import METRICS
 from weince.lab.train import checkpoints, train
 from weince.lab.views import make_views, two_views_of
+from weince.processes.gather import world_size
 
 __all__ = ["claimed", "finish", "ready", "tested"]
 

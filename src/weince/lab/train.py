@@ -21,12 +21,12 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
 from safetensors.torch import save as to_safetensors
 
-from weince.gather import rank
 from weince.lab.contrastive import Contrastive, Encoded, device_of
 from weince.lab.data import Images
 from weince.lab.files import write_bytes, write_csv
 from weince.lab.processes import first_does, launched
 from weince.lab.recipe import Recipe, RecipeError, Run
+from weince.processes.gather import rank
 
 __all__ = ["Trained", "checkpoints", "train"]
 

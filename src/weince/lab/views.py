@@ -8,9 +8,9 @@ import kornia.augmentation as augment
 import torch
 from torch import Tensor
 
-from weince.gather import rank, world_size
 from weince.lab.augmentations import ColourJitter, Crop
 from weince.lab.recipe import Data
+from weince.processes.gather import rank, world_size
 
 __all__ = ["as_float", "make_views", "own_views_of", "two_views_of"]
 

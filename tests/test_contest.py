@@ -6,15 +6,15 @@ import pytest
 import torch
 
 import reference
-from batches import views
-from weince.candidates import unit_rows
-from weince.settings import two_views
+from batches import masks, views
+from weince.contest import unit_rows
+from weince.setups import two_views
 
 
 @pytest.mark.parametrize("n", [2, 3, 7])
 def test_every_column_has_one_role(n: int):
     contest = two_views(*views(n, 4))
-    positive, negative = contest.roles()
+    positive, negative = masks(contest)
     itself = torch.eye(2 * n, dtype=torch.bool)
     assert torch.equal(positive.int() + negative.int() + itself.int(), torch.ones(2 * n, 2 * n, dtype=torch.int32))
     for i in range(2 * n):

@@ -15,40 +15,44 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from weince.candidates import Candidates
+from weince.contest import Contest
 from weince.gate import Gate, Mixture, mix
-from weince.gather import agree, gather_rows, gather_values, rank, sum_over_processes, world_size
+from weince.processes.gather import Processes
 from weince.tail import TailFit
 
 __all__ = ["gathered", "mix_over_processes", "total_over_processes"]
 
 
-def gathered(contest: Candidates) -> Candidates:
+def gathered(contest: Contest, processes: Processes) -> Contest:
     """This process's anchors against the candidates of all.
 
     Candidates that are no part of the batch (a queue, negatives that are the same for all) stay what they are: they are
-    the same on every process. Pairs with another process's candidates are ignored nowhere: masks speak of own ones.
+    the same on every process. Pairs with another process's candidates are ignored nowhere: masks speak of own ones, and
+    ids of all.
 
     Raises:
-        ValueError: on every process, where processes disagree on shapes.
+        DisagreementError: on every process, where processes disagree on shapes or on what they give.
     """
     own = 0 if contest.own is None else contest.own.shape[1]
     anchors, shared = contest.anchors, contest.candidates
+    given = [name for name in ("candidate_labels", "candidate_ids") if getattr(contest, name) is not None]
     dtype = str(anchors.dtype).removeprefix("torch.")
-    agree(f"{tuple(anchors.shape)} anchors, {tuple(shared.shape)} candidates, {dtype}", "the batch")
-    if not contest.from_batch or world_size() == 1:
+    described = [f"{tuple(anchors.shape)} anchors", f"{tuple(shared.shape)} candidates", dtype, *given]
+    processes.agree(", ".join(described), "the batch")
+    if not contest.from_batch or processes.size == 1:
         return contest
-    before, beyond = rank() * len(shared), (world_size() - 1) * len(shared)
+    before, beyond = processes.rank * shared.shape[0], (processes.size - 1) * shared.shape[0]
     positive, ignored = contest.positive, contest.ignored
     if positive is not None:
-        positive = _moved(positive, own, before) if positive.ndim == 1 else _widened(positive, own, len(shared))
+        moves = positive.ndim == 1
+        positive = _moved(positive, own, before) if moves else _widened(positive, own, shared.shape[0], processes)
     return contest._replace(
-        candidates=gather_rows(shared),
+        candidates=processes.rows(shared),
         negatives=contest.negatives + beyond,
         positive=positive,
         itself=None if contest.itself is None else _moved(contest.itself, own, before),
-        candidate_labels=None if contest.candidate_labels is None else gather_values(contest.candidate_labels),
-        ignored=None if ignored is None else _widened(ignored, own, len(shared)),
+        ignored=None if ignored is None else _widened(ignored, own, shared.shape[0], processes),
+        **{name: processes.values(getattr(contest, name)) for name in given},
     )
 
 
@@ -57,42 +61,36 @@ def _moved(column: Tensor, own: int, before: int) -> Tensor:
     return torch.where(column < own, column, column + before)
 
 
-def _widened(mask: Tensor, own: int, shared: int) -> Tensor:
+def _widened(mask: Tensor, own: int, shared: int, processes: Processes) -> Tensor:
     """A mask of own pairs, False for those with candidates of others."""
-    wide = mask.new_zeros(len(mask), own + world_size() * shared)
+    wide = mask.new_zeros(mask.shape[0], own + processes.size * shared)
     wide[:, :own] = mask[:, :own]
-    start = own + rank() * shared
+    start = own + processes.rank * shared
     wide[:, start : start + shared] = mask[:, own:]
     return wide
 
 
 @torch.no_grad()
-def mix_over_processes(tail: TailFit | None, gate: Gate) -> Mixture:
-    """Weights and slopes of this process's anchors, from the tails of all.
-
-    Args:
-        tail: of this process's anchors; None only when the gate needs no fit.
-        gate: the rule.
-    """
-    if tail is None or world_size() == 1:
-        return mix(tail, gate)
+def mix_over_processes(tail: TailFit, gate: Gate, processes: Processes) -> Mixture:
+    """Weights and slopes of this process's anchors, from the tails of all."""
     numbers = torch.stack([part.to(tail.slope.dtype) for part in tail], dim=1)
-    everyone = gather_values(numbers).unbind(dim=1)
+    everyone = processes.values(numbers).unbind(dim=1)
     weight, slope = mix(TailFit(*everyone[:-1], valid=everyone[-1].bool()), gate)
-    mine = slice(rank() * len(numbers), (rank() + 1) * len(numbers))
+    mine = slice(processes.rank * numbers.shape[0], (processes.rank + 1) * numbers.shape[0])
     return Mixture(*(part[mine] if isinstance(part, Tensor) else part for part in (weight, slope)))
 
 
-def total_over_processes(total: Tensor, share: Tensor | None) -> Tensor:
+def total_over_processes(total: Tensor, share: Tensor | None, processes: Processes) -> Tensor:
     """The loss of the whole batch; its gradient is W times that of the own part.
 
     Args:
         total: of this process's anchors; carries gradient.
         share: what it is divided by, of this process, for a mean.
+        processes: all of them.
     """
     divisor = torch.ones_like(total)
     if share is not None:
-        whole = sum_over_processes(share)
+        whole = processes.sum(share)
         divisor = torch.where(whole > 0, whole, 1.0)
-    own = total / divisor * world_size()
-    return own + (sum_over_processes(total) / divisor - own).detach()
+    own = total / divisor * processes.size
+    return own + (processes.sum(total) / divisor - own).detach()

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-import weince.tiled
+import weince.tiles.sweep
+from batches import whole_of
 from contests import CASES, GATES, GOLDEN, SMOOTHING, TEMPERATURE, Case, key, oracle, values
 from reference import Weince
-from weince import Gate, contest_loss
+from weince import Gate, LossOutput, setups
 
 every_case = pytest.mark.parametrize("name", CASES)
 both_ways = pytest.mark.parametrize("implementation", ["dense", "tiled"])
@@ -20,8 +21,8 @@ both_ways = pytest.mark.parametrize("implementation", ["dense", "tiled"])
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Five rows a tile: several tiles, and the last one is cut."""
-    monkeypatch.setitem(weince.tiled.TILE_ELEMENTS, "cpu", 1)
-    monkeypatch.setattr(weince.tiled, "TILE_ROWS", 5)
+    monkeypatch.setitem(weince.tiles.sweep.TILE_ELEMENTS, "cpu", 1)
+    monkeypatch.setattr(weince.tiles.sweep, "TILE_ROWS", 5)
 
 
 def test_golden_values_are_the_oracles():
@@ -35,9 +36,9 @@ def test_golden_values_are_the_oracles():
                     assert found[part] == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
-def matrices(case: Case, dtype: torch.dtype, **settings: object) -> tuple[weince.WEINCEOutput, list[Tensor]]:
+def matrices(case: Case, dtype: torch.dtype, **settings: object) -> tuple[LossOutput, list[Tensor]]:
     leaves = [leaf.clone().to(dtype).requires_grad_() for leaf in case.leaves]
-    return contest_loss(case.make(*leaves), TEMPERATURE, **settings), leaves
+    return whole_of(case.make(*leaves), TEMPERATURE, **settings), leaves
 
 
 @every_case
@@ -88,8 +89,8 @@ def test_gradients_by_differences(name: str, implementation: str, smoothing: flo
         contest = case.make(*leaves)
         factor = weight if len(contest.anchors) == len(weight) else None
         settings = {"label_smoothing": smoothing, "implementation": implementation}
-        one = contest_loss(contest, temperature, gate, sample_weight=factor, **settings).loss
-        return one, contest_loss(contest, temperature, gate, "none", **settings).loss
+        one = whole_of(contest, temperature, gate, sample_weight=factor, **settings).loss
+        return one, whole_of(contest, temperature, gate, "none", **settings).loss
 
     assert torch.autograd.gradcheck(loss, (temperature, *leaves))
 
@@ -107,7 +108,7 @@ def test_tiles_form_the_gradient_of_the_dense_loss(name: str, gate: str):
         torch.testing.assert_close(tiled, dense, rtol=1e-10, atol=1e-12)
     case = CASES[name]
     leaves = [case.leaves[0].clone().requires_grad_(), *case.leaves[1:]]
-    contest_loss(case.make(*leaves), TEMPERATURE, GATES[gate], implementation="tiled").loss.backward()
+    whole_of(case.make(*leaves), TEMPERATURE, GATES[gate], implementation="tiled").loss.backward()
     if len(leaves) > 1:
         torch.testing.assert_close(leaves[0].grad, found[0][0], rtol=1e-10, atol=1e-12)
     assert all(leaf.grad is None for leaf in leaves[1:])
@@ -135,8 +136,8 @@ def test_anchors_without_a_positive_are_skipped_and_counted(implementation: str)
 @both_ways
 def test_a_batch_without_any_positive_has_loss_and_gradient_zero(implementation: str):
     z = CASES["labels"].leaves[0].clone().requires_grad_()
-    contest = weince.settings.labelled(z, torch.arange(len(z)))
-    output = contest_loss(contest, implementation=implementation)
+    contest = setups.labelled(z, torch.arange(len(z)))
+    output = whole_of(contest, implementation=implementation)
     output.loss.backward()
     assert output.loss.item() == 0.0
     assert int(output.skipped) == len(z)
@@ -156,11 +157,11 @@ def test_an_anchor_without_negatives_is_infonce(implementation: str):
 @both_ways
 def test_sample_weights_weigh_the_mean(implementation: str):
     case, weight = CASES["labels"], torch.arange(14, dtype=torch.float64)
-    output = contest_loss(case.make(*case.leaves), TEMPERATURE, sample_weight=weight, implementation=implementation)
+    output = whole_of(case.make(*case.leaves), TEMPERATURE, sample_weight=weight, implementation=implementation)
     counted = output.counted
     expected = (weight * output.per_anchor)[counted].sum() / weight[counted].sum()
     torch.testing.assert_close(output.loss, expected)
-    nothing = contest_loss(case.make(*case.leaves), sample_weight=0 * weight, implementation=implementation)
+    nothing = whole_of(case.make(*case.leaves), sample_weight=0 * weight, implementation=implementation)
     assert nothing.loss.item() == 0.0
 
 
@@ -175,7 +176,7 @@ def test_an_ignored_pair_is_neither_candidate_nor_tail():
     moved[5] = a[0]
     for implementation in ("dense", "tiled"):
         found = [
-            contest_loss(weince.settings.two_towers(a, other, ignored), implementation=implementation)
+            whole_of(setups.two_towers(a, other, ignored=ignored), implementation=implementation)
             for other in (b, moved)
         ]
         others = torch.arange(14) != 5

@@ -1,0 +1,166 @@
+"""The sweep as one operator: what autograd and `torch.compile` see of the tiles.
+
+To a compiler the operator is opaque: no graph break, and the same tiles inside a graph as outside. Its gradient was
+formed on the way, so backward is a scaling; a gradient that reaches single losses forms it anew.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from weince.contest import Contest
+from weince.gate import Gate, Mixture
+from weince.output import LossOutput
+from weince.tail import TailFit
+from weince.tiles.sweep import Gradient, measure_all, sweep
+
+__all__ = ["losses", "measure"]
+
+FITS, LEAVES = len(TailFit._fields), len(Gradient._fields)
+_PLACES = ("positive", "itself", "anchor_labels", "candidate_labels", "anchor_ids", "candidate_ids", "ignored")
+_CONTEST = f"""Tensor anchors, Tensor? candidates, Tensor? own, Tensor scale, Tensor factor,
+{", ".join(f"Tensor? {place}" for place in _PLACES)}, SymInt negatives, str gate, float eps, float smoothing"""
+_KEPT = 5 + len(_PLACES)
+_REST = _KEPT + 4
+
+
+@torch.no_grad()
+def measure(contest: Contest, gate: Gate, eps: float) -> TailFit:
+    """Fits of all anchors, where their weights take more than these."""
+    anchors = contest.anchors
+    arguments = _arguments(contest, gate, anchors.new_empty(()), eps, 0.0, anchors.new_empty(anchors.shape[0]))
+    return TailFit(*torch.ops.weince.tails(*arguments))
+
+
+def losses(
+    contest: Contest,
+    gate: Gate,
+    mixture: Mixture | None,
+    scale: Tensor,
+    eps: float,
+    smoothing: float,
+    factor: Tensor,
+    of_total: bool = True,
+) -> LossOutput:
+    """Losses of all anchors and their weighted sum, tile by tile.
+
+    Args:
+        contest: who competes.
+        gate: how weight and slope are measured.
+        mixture: weights and slopes, where they are known; no tail is measured then.
+        scale: 1 / tau, a scalar tensor; may carry gradient.
+        eps: floor of the shortfall.
+        smoothing: of the labels.
+        factor: (A,), of the losses in the sum; no gradient.
+        of_total: whether it is the sum that will be differentiated; its gradient is then formed on the way.
+
+    Returns:
+        The output, its loss the weighted sum.
+
+    Raises:
+        RuntimeError: on a second differentiation; the dense path has one.
+    """
+    arguments = _arguments(contest, gate, scale, eps, smoothing, factor)
+    form = of_total and torch.is_grad_enabled()
+    wanted = [form and leaf is not None and leaf.requires_grad for leaf in arguments[:LEAVES]]
+    found = torch.ops.weince.tiles(*arguments, wanted, _stacked(mixture, factor))
+    total, per_anchor, counted, mixed, *tail = found[:-LEAVES]
+    fits = TailFit(*(value.detach() for value in tail)) if gate.needs_fit and mixture is None else None
+    weight, slope = mixed.detach().unbind()
+    return LossOutput(total, per_anchor, weight, slope, fits, counted)
+
+
+def _stacked(mixture: Mixture | None, like: Tensor) -> Tensor | None:
+    if mixture is None:
+        return None
+    return torch.stack([part if isinstance(part, Tensor) else torch.full_like(like, part) for part in mixture])
+
+
+def _arguments(
+    contest: Contest, gate: Gate, scale: Tensor, eps: float, smoothing: float, factor: Tensor
+) -> tuple[Any, ...]:
+    """What the operators take: tensors with a gradient first."""
+    leaves = (contest.anchors, None if contest.shared else contest.candidates, contest.own, scale)
+    places = (getattr(contest, place) for place in _PLACES)
+    return *leaves, factor, *places, contest.negatives, gate.text, eps, smoothing
+
+
+def _given(arguments: tuple[Any, ...]) -> tuple[Contest, Gate]:
+    """What they stand for."""
+    anchors, candidates, own = arguments[:3]
+    places = dict(zip(_PLACES, arguments[5:_KEPT], strict=True))
+    negatives, gate = arguments[_KEPT : _KEPT + 2]
+    return Contest(anchors, anchors if candidates is None else candidates, negatives, own, **places), Gate.parsed(gate)
+
+
+def _tiles(*arguments: Any) -> tuple[Tensor, ...]:
+    contest, gate = _given(arguments)
+    scale, factor = arguments[3:5]
+    eps, smoothing, wanted, mixed = arguments[_REST - 2 :]
+    mixture = None if mixed is None else Mixture(*mixed)
+    output, gradient = sweep(contest, gate, mixture, scale, eps, smoothing, factor, wanted)
+    found = (output.per_anchor, output.counted, torch.stack([output.weight, output.slope]))
+    parts = (output.loss, *found, *(output.tail or [None] * FITS), *gradient)
+    # An operator returns tensors alone: an empty one stands for what there is not.
+    return tuple(factor.new_empty(0) if part is None else part for part in parts)
+
+
+def _shapes(*arguments: Any) -> tuple[Tensor, ...]:
+    """What `_tiles` would return, without values."""
+    contest, gate = _given(arguments)
+    scale, factor = arguments[3:5]
+    wanted, mixed = arguments[_REST:]
+    each = torch.empty_like(factor)
+    fits = [torch.empty_like(each) for _ in range(FITS - 1)] if gate.needs_fit and mixed is None else None
+    tail = [None] * FITS if fits is None else [*fits, each.bool()]
+    gradient = Gradient.zeros(contest, scale, wanted)
+    parts = (each.new_empty(()), each, each.bool(), each.new_empty(2, each.shape[0]), *tail, *gradient)
+    return tuple(factor.new_empty(0) if part is None else part for part in parts)
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.save_for_backward(*inputs[:_KEPT], output[3], *output[-LEAVES:])
+    ctx.rest, ctx.formed = inputs[_KEPT:_REST], any(inputs[_REST])
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, of_total: Tensor | None, of_each: Tensor | None, *_: Any) -> tuple[Any, ...]:
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            'The tiled loss cannot be differentiated twice (create_graph=True). Give implementation="dense", which can.'
+        )
+    wanted = list(ctx.needs_input_grad[:LEAVES])
+    nothing = (None,) * (len(ctx.needs_input_grad) - LEAVES)
+    if of_total is None and of_each is None:
+        return *(None for _ in wanted), *nothing
+    saved = ctx.saved_tensors  # once: under torch.utils.checkpoint each look computes them anew
+    *arguments, mixed = saved[:-LEAVES]
+    gradient = saved[-LEAVES:]
+    if of_each is not None or not ctx.formed:
+        factor = arguments[4] * (0.0 if of_total is None else of_total)
+        arguments[4] = factor if of_each is None else factor + of_each
+        measured = Gate.parsed(ctx.rest[1]).needs_fit
+        gradient = torch.ops.weince.tiles(*arguments, *ctx.rest, wanted, mixed if measured else None)[-LEAVES:]
+        of_total = None
+    found = (part if of_total is None else part * of_total for part in gradient)
+    return *(part if want else None for part, want in zip(found, wanted, strict=True)), *nothing
+
+
+def _tails(*arguments: Any) -> tuple[Tensor, ...]:
+    return tuple(measure_all(*_given(arguments), arguments[_KEPT + 2]))
+
+
+_op = torch.library.custom_op(
+    "weince::tiles",
+    _tiles,
+    mutates_args=(),
+    schema=f"({_CONTEST}, bool[] wanted, Tensor? mixed) -> ({', '.join(['Tensor'] * (4 + FITS + LEAVES))})",
+)
+_op.register_fake(_shapes)
+_op.register_autograd(_backward, setup_context=_remember)
+torch.library.custom_op(
+    "weince::tails", _tails, mutates_args=(), schema=f"({_CONTEST}) -> ({', '.join(['Tensor'] * FITS)})"
+).register_fake(lambda *arguments: _shapes(*arguments, [False] * LEAVES, None)[4 : 4 + FITS])
