@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from functools import partial
 
 import numpy as np
@@ -11,8 +13,8 @@ import pytest
 import torch
 
 from batches import views, whole
-from weince import Gate, InfoNCELoss, ReleasedTopMLoss, WEINCELoss, weince_loss
-from weince.checks import check_finite_rows, check_number
+from weince import EmbeddingQueue, Gate, InfoNCELoss, LearnableTemperature, ReleasedTopMLoss, WEINCELoss, weince_loss
+from weince.checks import check_finite_rows, check_integer, check_number
 
 GOOD = torch.eye(3, 4)
 NUMBERS = [(math.nan, ValueError), (math.inf, ValueError), (-math.inf, ValueError), (True, TypeError), ("1", TypeError)]
@@ -130,9 +132,33 @@ def test_the_edges_of_every_range_are_accepted(settings: dict):
     ReleasedTopMLoss(top=10_000, momentum=1.0)(*views(4, 3))
 
 
-def test_numbers_of_numpy_are_numbers():
-    check_number("x", np.float64(0.5), "a number", lambda v: True)
-    assert WEINCELoss(np.float64(0.5))(*views(4, 3)) == WEINCELoss(0.5)(*views(4, 3))
+@pytest.mark.parametrize("half", [np.float64(0.5), np.float32(0.5), np.float16(0.5), Fraction(1, 2), 0.5])
+def test_whatever_is_a_real_number_is_one(half: object):
+    assert check_number("x", half, "a number", lambda v: True) == 0.5
+    assert WEINCELoss(half, eps=half)(*views(4, 3)) == WEINCELoss(0.5, eps=0.5)(*views(4, 3))
+    gate = Gate(kappa_rho=half, quantile=half, evidence=half, slope=half, slope_max=half)
+    assert gate == Gate(kappa_rho=0.5, quantile=0.5, evidence=0.5, slope=0.5, slope_max=0.5)
+    assert all(type(value) in (float, int, str) for value in vars(gate).values())
+    assert weince_loss(*views(4, 3), half, gate).isfinite()
+    assert LearnableTemperature(half)().item() == 0.5
+
+
+@pytest.mark.parametrize("eight", [np.int64(8), np.int8(8), np.uint16(8), 8])
+def test_whatever_is_an_integer_is_one(eight: object):
+    assert check_integer("x", eight, 1) == 8
+    assert Gate(tail_min=eight) == Gate(tail_min=8)
+    assert type(Gate(tail_min=eight).tail_min) is int
+    queue = EmbeddingQueue(eight, eight)
+    assert queue.rows.shape == (8, 8)
+    assert ReleasedTopMLoss(top=eight).top == 8
+
+
+@pytest.mark.parametrize("value", [np.bool_(True), True, "1", None, 1j, Decimal(1), torch.tensor(1.0)])
+def test_what_is_no_real_number_is_none(value: object):
+    with pytest.raises(TypeError, match=r"^Parameter `margin` should be finite\. Found .* of type "):
+        Gate(margin=value)
+    with pytest.raises(TypeError, match=r"^Parameter `tail_min` should be an integer >= 1\. Found .* of type "):
+        Gate(tail_min=value)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

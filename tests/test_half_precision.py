@@ -10,8 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from batches import clusters, views
-from weince import Gate, InfoNCELoss, ReleasedTopMLoss, WEINCELoss
+from weince import Gate, InfoNCELoss, Options, ReleasedTopMLoss, WEINCELoss, contest_output
+from weince.setups import two_views
 
+pytestmark = pytest.mark.usefixtures(
+    "tiles_pay"
+)  # on a CPU autocast does not reach into tiles; the dense path must ask
 TEMPERATURE = 0.2
 SEEDS = range(9)
 LOSSES = {"weince": WEINCELoss(TEMPERATURE), "infonce": InfoNCELoss(TEMPERATURE)}
@@ -106,3 +110,14 @@ def test_statistics_under_autocast_are_in_float32():
     other = ReleasedTopMLoss(TEMPERATURE)
     assert torch.equal(loss, other(*batch))
     assert torch.equal(extra.slope, other.slope)
+
+
+def test_autocast_would_reach_the_dense_path():
+    """What the tests above would miss on tiles alone: without the guard, products are in bfloat16."""
+    batch = clusters(16, 8, dtype=torch.float32)
+    contest, dense = two_views(*batch), Options(implementation="dense")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert contest.similarity().dtype == torch.bfloat16
+        output = contest_output(contest, TEMPERATURE, dense)
+    assert output.per_anchor.dtype == torch.float32
+    assert torch.equal(output.per_anchor, contest_output(contest, TEMPERATURE, dense).per_anchor)

@@ -13,13 +13,20 @@ from batches import clusters, views, whole_of
 from weince import (
     INFONCE,
     EmbeddingQueue,
+    Gate,
+    InfoNCELoss,
+    LossOutput,
     QueueLoss,
+    ReleasedTopMLoss,
     RetrievalLoss,
     SupervisedLoss,
     TwoTowerLoss,
     WEINCELoss,
+    contest_loss,
+    contest_output,
     query_key_loss,
     setups,
+    weince_loss,
 )
 from weince.contest import unit_rows
 
@@ -152,3 +159,122 @@ def test_gathering_in_one_process_changes_nothing(implementation):
         WEINCELoss(0.2, implementation=implementation, gather_distributed=gather)(*batch).backward()
     for one, other in zip(alone, gathering, strict=True):
         assert torch.equal(one.grad, other.grad)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "inputs"),
+    [
+        (WEINCELoss(0.2), (A, B)),
+        (TwoTowerLoss(0.2), (A, B)),
+        (SupervisedLoss(0.2), (A, LABELS)),
+        (RetrievalLoss(0.2), (A, B, NEGATIVES)),
+        (QueueLoss(8, 5, 0.2), (A.float(), B.float())),
+    ],
+)
+def test_the_whole_output_is_had_one_way(criterion, inputs):
+    criterion.eval()
+    output = criterion.output(*inputs)
+    assert isinstance(output, LossOutput)
+    assert torch.equal(output.loss, criterion(*inputs))
+    anchors = 24 if isinstance(criterion, (WEINCELoss, TwoTowerLoss)) else 12
+    for part in (output.per_anchor, output.weight, output.slope, output.counted, *(output.tail or ())):
+        assert part.shape == (anchors,)
+    assert torch.equal(contest_output(setups.two_views(A, B), 0.2).slope, WEINCELoss(0.2).output(A, B).slope)
+
+
+def test_functions_and_modules_return_losses():
+    for loss in (weince_loss(A, B), query_key_loss(A, B), contest_loss(setups.two_views(A, B)), WEINCELoss()(A, B)):
+        assert (type(loss), loss.shape) == (Tensor, ())
+    z = A.clone().requires_grad_()
+    weince_loss(z, B, 0.2, INFONCE, "mean", sample_weight=WEIGHT, label_smoothing=0.1).backward()
+    expected = WEINCELoss(0.2, INFONCE, label_smoothing=0.1)(A, B, sample_weight=WEIGHT)
+    found = weince_loss(A, B, 0.2, INFONCE, "mean", sample_weight=WEIGHT, label_smoothing=0.1)
+    assert torch.equal(found, expected)
+    mask = torch.zeros(12, 12, dtype=torch.bool)
+    mask[0, 3] = True
+    found = query_key_loss(A, B, None, 0.2, sample_weight=WEIGHT, ignored=mask, label_smoothing=0.1, eps=1e-3)
+    expected = RetrievalLoss(0.2, label_smoothing=0.1, eps=1e-3)(A, B, sample_weight=WEIGHT, ignored=mask)
+    assert torch.equal(found, expected)
+    with pytest.raises(TypeError, match="nonsense"):
+        weince_loss(A, B, nonsense=1)
+    with pytest.raises(TypeError, match="nonsense"):
+        WEINCELoss(nonsense=1)
+    with pytest.raises(TypeError, match="nonsense"):
+        WEINCELoss()(A, B, nonsense=1)
+
+
+def test_repr_tells_every_option():
+    shown = repr(
+        RetrievalLoss(0.2, Gate(margin=3.0), "sum", in_batch=False, eps=1e-3, label_smoothing=0.1, check_finite=True,
+                      implementation="dense", gather_distributed=True)
+    )  # fmt: skip
+    for part in (
+        "temperature=0.2", "margin=3.0", "reduction='sum'", "in_batch=False", "eps=0.001", "label_smoothing=0.1",
+        "check_finite=True", "implementation='dense'", "gather_distributed=True",
+    ):  # fmt: skip
+        assert part in shown, part
+    assert "size=8, width=5" in repr(QueueLoss(8, 5))
+    assert "temperature=0.25" in repr(WEINCELoss(torch.tensor(0.25)))
+
+
+def test_a_batch_of_one_has_loss_zero():
+    """It ends an epoch, as elsewhere."""
+    a, b = A[:1].clone().requires_grad_(), B[:1]
+    for loss in (
+        WEINCELoss()(a, b), InfoNCELoss()(a, b), TwoTowerLoss()(a, b), RetrievalLoss()(a, b), weince_loss(a, b),
+        ReleasedTopMLoss()(a, b), SupervisedLoss()(a, LABELS[:1]), query_key_loss(a, b), QueueLoss(4, 5)(a, b),
+    ):  # fmt: skip
+        assert loss.item() == 0.0
+        loss.backward()
+    assert not a.grad.any()
+
+
+def test_positives_by_a_matrix_are_positives_by_labels_and_more():
+    by_labels = SupervisedLoss(0.2)(A, LABELS, sample_weight=WEIGHT)
+    assert torch.allclose(SupervisedLoss(0.2)(A, LABELS[:, None] == LABELS, sample_weight=WEIGHT), by_labels)
+    by_labels = SupervisedLoss(0.2)(A, LABELS, B, LABELS.flip(0))
+    assert torch.allclose(SupervisedLoss(0.2)(A, LABELS[:, None] == LABELS.flip(0), B), by_labels)
+    several = torch.rand(12, 6, generator=torch.Generator().manual_seed(2)) < 0.3  # several labels a row
+    together = (several.float() @ several.float().T) > 0
+    output = SupervisedLoss(0.2, INFONCE).output(A, together)
+    logits = (unit_rows(A) @ unit_rows(A).T / 0.2).masked_fill(torch.eye(12, dtype=torch.bool), float("-inf"))
+    share = logits.log_softmax(1)
+    for i in range(12):
+        others = [j for j in range(12) if j != i and together[i, j]]
+        expected = -share[i, others].mean() if others else torch.zeros((), dtype=torch.float64)
+        torch.testing.assert_close(output.per_anchor[i], expected)
+
+
+def test_views_of_the_reference_supcon():
+    views = torch.stack([A, B, NEGATIVES[:, 0]], dim=1)
+    flat, labels = torch.cat([A, B, NEGATIVES[:, 0]]), LABELS.repeat(3)
+    weight, ids = WEIGHT.repeat(3), torch.arange(12).repeat(3)
+    assert torch.equal(SupervisedLoss(0.2)(views, LABELS), SupervisedLoss(0.2)(flat, labels))
+    found = SupervisedLoss(0.2)(views, LABELS, sample_weight=WEIGHT, ids=torch.arange(12), ignored=IGNORED)
+    expected = SupervisedLoss(0.2)(flat, labels, sample_weight=weight, ids=ids, ignored=IGNORED.repeat(3, 3))
+    assert torch.equal(found, expected)
+    same = LABELS[:, None] == LABELS
+    assert torch.equal(SupervisedLoss(0.2)(views, same), SupervisedLoss(0.2)(flat, same.repeat(3, 3)))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (partial(QueueLoss(8, 4), A, B), r"`query` should have D = 4 columns, the width of the queue. Found \(12, 5\)"),
+        (partial(RetrievalLoss(), A, B, NEGATIVES[:, :, :2]), r"`negatives` .* \(12, H, 5\). Found \(12, 2, 2\)"),
+        (partial(RetrievalLoss(), A, B, NEGATIVES[:3]), r"`negatives` .* \(12, H, 5\). Found \(3, 2, 5\)"),
+        (partial(TwoTowerLoss(), A, B, sample_weight=WEIGHT - 2), r"`sample_weight` should be >= 0. Found -1\."),
+        (
+            partial(TwoTowerLoss(), A, B, sample_weight=WEIGHT * float("nan")),
+            r"`sample_weight` should be >= 0. Found nan",
+        ),
+        (partial(SupervisedLoss(), A, LABELS[:, None] == LABELS, B, LABELS), r"`other_labels` should be None"),
+        (partial(SupervisedLoss(), A, (LABELS[:, None] == LABELS)[:3]), r"`labels` should have shape \(12, 12\)"),
+        (partial(WEINCELoss, group=3), r"`group` should be a torch.distributed group. Found int"),
+        (partial(WEINCELoss, gather_distributed="yes"), r"`gather_distributed` should be True or False. Found 'yes'"),
+        (partial(RetrievalLoss, in_batch=1), r"`in_batch` should be True or False. Found 1"),
+    ],
+)
+def test_messages_name_what_was_given(call: Callable[[], object], message: str):
+    with pytest.raises((TypeError, ValueError), match="^Parameter " + message):
+        call()

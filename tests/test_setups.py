@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import weince.tiles.sweep
-from batches import whole_of
+from batches import views, whole_of
 from contests import CASES, GATES, GOLDEN, SMOOTHING, TEMPERATURE, Case, key, oracle, values
 from reference import Weince
 from weince import Gate, LossOutput, setups
@@ -195,3 +195,24 @@ def test_the_oracle_of_any_contest_is_the_oracle_of_two_views():
         other = oracle(case, gate, 0.0)
         for part in ("per_anchor", "weight", "slope"):
             assert getattr(one, part) == pytest.approx(getattr(other, part), rel=1e-12)
+
+
+@both_ways
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_small_loss_keeps_its_gradient_in_float32(implementation: str, masked: bool):
+    """Positives that win by far: +1 and -1 of two terms would swallow what is left, 1e-6."""
+    z_a, _ = views(24, 64)
+    labels = torch.arange(24)
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        a, b = (z.to(dtype).clone().requires_grad_() for z in (z_a, z_a + 1e-3))
+        ignored = torch.zeros(24, 24, dtype=torch.bool)
+        ignored[0, 3] = masked
+        contest = setups.labelled(a, labels, b, labels) if masked else setups.two_towers(a, b)
+        loss = whole_of(contest, 0.05, GATES["infonce"], implementation=implementation).loss
+        loss.backward()
+        found.append((loss.item(), a.grad.double()))
+    (loss, gradient), (exact_loss, exact) = found
+    assert 1e-9 < exact_loss < 1e-3
+    assert loss == pytest.approx(exact_loss, rel=1e-4)
+    assert float((gradient - exact).abs().max() / exact.abs().max()) < 2e-5

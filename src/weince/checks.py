@@ -40,7 +40,7 @@ def check_number(name: str, value: object, expected: str, holds: Callable[[float
     if isinstance(value, bool) or not isinstance(value, (int, float, Real)):
         raise TypeError(f"Parameter `{name}` should be {expected}. Found {value!r} of type {type(value).__name__}.")
     # A compiled graph may hold a float as a symbol, which is left alone.
-    number = value if isinstance(value, (int, float)) else float(value)
+    number: float = value if type(value) in (int, float) else float(value)  # pyright: ignore
     # Comparisons, not math.isfinite, for the same reason.
     if not (-math.inf < number < math.inf and holds(number)):
         raise ValueError(f"Parameter `{name}` should be {expected}. Found {value!r}.")

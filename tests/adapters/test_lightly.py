@@ -7,8 +7,9 @@ import torch
 from lightly.loss import NTXentLoss
 from torch import Tensor
 
-from batches import clusters, whole_of
-from weince import INFONCE, LossOutput
+import weince as core
+from batches import clusters, views, whole_of
+from weince import INFONCE, LearnableTemperature, LossOutput
 from weince.adapters.lightly import WEINCELoss
 from weince.setups import queued, two_views
 
@@ -53,3 +54,64 @@ def test_statistics_are_the_cores(bank: object):
     expected: LossOutput = whole_of(contest, 0.2)
     torch.testing.assert_close(seen[0].weight, expected.weight, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(seen[0].loss, expected.loss, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("gather", [False, True])
+@pytest.mark.parametrize("temperature", [0.1, 1, 10])
+@pytest.mark.parametrize(("n", "d"), [(1, 1), (1, 16), (2, 2), (4, 1), (4, 64)])
+def test_any_batch_that_lightly_takes(n: int, d: int, temperature: float, gather: bool):
+    """A batch of one ends an epoch: its loss is 0, in both."""
+    z = views(n, d, dtype=torch.float32)
+    options = {"gather_distributed": gather}
+    found = gradients(WEINCELoss(temperature, gate=INFONCE, **options), z)
+    for ours, theirs in zip(found, gradients(NTXentLoss(temperature, **options), z), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    if n == 1:
+        assert found[0].item() == 0
+
+
+@pytest.mark.parametrize("n", [1, 2, 8, 16])
+@pytest.mark.parametrize("rows", [1, 2, 8, 15, 17])
+def test_a_memory_bank_of_any_size_and_any_batch(n: int, rows: int):
+    ours, theirs = WEINCELoss(0.3, (rows, 5), gate=INFONCE), NTXentLoss(0.3, (rows, 5))
+    ours.memory_bank.bank = theirs.memory_bank.bank.clone()
+    for seed in range(rows // n + 2):
+        z = views(n, 5, seed=seed, dtype=torch.float32)
+        for found, expected in zip(gradients(ours, z), gradients(theirs, z), strict=True):
+            torch.testing.assert_close(found, expected, rtol=2e-5, atol=2e-6)
+
+
+def test_gathering_without_torch_distributed_is_refused_at_construction(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.distributed, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"torch\.distributed"):
+        NTXentLoss(gather_distributed=True)
+    for make in (WEINCELoss, core.WEINCELoss):
+        with pytest.raises(ValueError, match=r"^Parameter `gather_distributed` should be False.*torch\.distributed"):
+            make(gather_distributed=True)
+
+
+def test_a_negative_temperature_is_refused_where_lightly_takes_it():
+    NTXentLoss(-1.0)(*clusters(4, 3, dtype=torch.float32))
+    with pytest.raises(ValueError, match=r"^Parameter `temperature` should be finite and > 0"):
+        WEINCELoss(-1.0)
+
+
+def test_what_every_loss_takes():
+    a, b = clusters(13, 6, dtype=torch.float32)
+    weight, ids = torch.rand(13), torch.arange(13) // 2
+    options = {"sample_weight": weight, "ids": ids}
+    expected = core.WEINCELoss(0.2, label_smoothing=0.1)(a, b, **options)
+    torch.testing.assert_close(WEINCELoss(0.2, label_smoothing=0.1)(a, b, **options), expected)
+    temperature = LearnableTemperature(0.2)
+    WEINCELoss(temperature)(a, b).backward()
+    assert temperature.logit_scale.grad.item() != 0
+    ignored = torch.zeros(13, 30, dtype=torch.bool)
+    ignored[:, 3] = True
+    criterion = WEINCELoss(0.2, (30, 6))
+    rows = (
+        criterion.memory_bank.bank.T.clone() if criterion.memory_bank.bank.shape[0] == 6 else criterion.memory_bank.bank
+    )
+    expected = whole_of(queued(a, b, rows, ignored=ignored, sample_weight=weight), 0.2).loss
+    torch.testing.assert_close(criterion(a, b, ignored=ignored, sample_weight=weight), expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match=r"^Parameter `ids` should be None with a memory bank"):
+        criterion(a, b, ids=ids)

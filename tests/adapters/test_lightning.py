@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 
 import pytest
@@ -107,6 +109,31 @@ def test_every_run_of_every_loss_is_logged_without_a_second_forward():
         fit(None, TailMonitor())
 
 
+class Failing(Model):
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        if self.forwards == 2:
+            raise RuntimeError("out of luck")
+        return super().training_step(batch, batch_idx)
+
+
+def test_a_training_that_failed_leaves_no_hooks_and_a_retry_measures_once():
+    monitor = TailMonitor(every_n_steps=1)
+    model = Failing(TwoTowerLoss())
+    loader = torch.utils.data.DataLoader(torch.randn(40, 6), batch_size=10)
+    quiet = dict.fromkeys(("enable_checkpointing", "enable_progress_bar", "enable_model_summary", "logger"), False)
+    with pytest.raises(RuntimeError, match="out of luck"):
+        Trainer(max_epochs=1, accelerator="cpu", callbacks=[monitor], **quiet).fit(model, loader)
+    assert not any(part._forward_hooks for part in model.modules())
+    pickle.dumps(model.criterion)
+    copy.deepcopy(model.criterion)
+    model.forwards = -100
+    trainer = Trainer(max_epochs=1, accelerator="cpu", callbacks=[monitor], **quiet)
+    trainer.fit(model, loader)
+    names = {name for name in trainer.callback_metrics if name.endswith("/weight")}
+    assert names == {"tail/criterion.0/weight", "tail/criterion.1/weight"}
+    assert not any(part._forward_hooks for part in model.modules())
+
+
 class TwoOptimizers(Model):
     """Steps twice a batch, by hand, and validates."""
 
@@ -159,5 +186,6 @@ def test_scalars_and_figures_reach_tensorboard(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["every_n_steps", "figure_every_n_steps"])
 def test_bad_intervals_are_refused(name: str):
-    with pytest.raises(ValueError, match=f"^Parameter `{name}` should be an integer"):
-        TailMonitor(**{name: -1})
+    for value, kind in ((-1, ValueError), (2.5, TypeError)):
+        with pytest.raises(kind, match=f"^Parameter `{name}` should be an integer"):
+            TailMonitor(**{name: value})

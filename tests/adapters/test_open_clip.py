@@ -8,7 +8,7 @@ from open_clip import ClipLoss
 from torch import Tensor
 
 from batches import clusters, whole_of
-from weince import INFONCE
+from weince import INFONCE, TwoTowerLoss
 from weince.adapters.open_clip import WEINCELoss
 from weince.contest import unit_rows
 from weince.setups import two_towers
@@ -62,3 +62,25 @@ def test_it_compiles_without_a_graph_break():
 def test_a_local_loss_without_gradient_to_the_other_processes_is_refused():
     with pytest.raises(NotImplementedError, match="Parameter `gather_with_grad`"):
         WEINCELoss(local_loss=True, world_size=2)
+
+
+def test_what_every_loss_takes():
+    image, text, scale = features(torch.float32)
+    weight, ids = torch.rand(21), torch.arange(21) // 2
+    options = {"sample_weight": weight, "ids": ids}
+    expected = TwoTowerLoss(label_smoothing=0.1)(image, text, logit_scale=scale, **options)
+    torch.testing.assert_close(WEINCELoss(label_smoothing=0.1)(image, text, scale, **options), expected)
+    ignored = ids[:, None] == ids
+    found = WEINCELoss()(image, text, scale, ignored=ignored)
+    torch.testing.assert_close(found, WEINCELoss()(image, text, scale, ids=ids), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("n", [1, 2])
+def test_the_smallest_batches_and_half_precision(n: int, dtype: torch.dtype):
+    image, text = (unit_rows(z).to(dtype) for z in clusters(n, 6))
+    scale = torch.tensor(14.0, dtype=dtype)
+    found, expected = (criterion(image, text, scale) for criterion in (WEINCELoss(gate=INFONCE), ClipLoss()))
+    torch.testing.assert_close(
+        found.float(), expected.float(), rtol=1e-5 if dtype == torch.float32 else 0.05, atol=1e-2
+    )
