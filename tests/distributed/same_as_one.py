@@ -310,6 +310,29 @@ def one_row_each(rank: int, world: int) -> None:
             near(part / world, gradient[rank : rank + 1], 1e-12, "one row each, gradient", scale=gradient)
 
 
+def companion(rank: int, world: int) -> None:
+    """A group that moves tensors of GPUs alone agrees on the host all the same, through a group made once."""
+    real, made = (dist.get_backend_config, dist.new_group), []
+
+    def new_group(*args: object, **options: object) -> object:
+        made.append(options)
+        return real[1](*args, **options)
+
+    group = dist.new_group(list(range(world)))
+    dist.get_backend_config, dist.new_group = lambda group=None: "cuda:nccl", new_group
+    z = torch.randn(N, D)
+    for step, criterion in enumerate(
+        (WEINCELoss(gather_distributed=True), WEINCELoss(gather_distributed=True, group=group)), 1
+    ):
+        for _ in range(2):
+            criterion(z, z)
+        assert len(made) == step, made
+        assert made[-1] == {"backend": "gloo", "use_local_synchronization": step == 2}
+        with pytest.raises(ValueError, match=r"process 0: \(24, 6\) anchors"):
+            criterion(z[: N - (rank == 1)], z[: N - (rank == 1)])
+    dist.get_backend_config, dist.new_group = real
+
+
 def groups(rank: int, world: int) -> None:
     """Two halves of four processes, each a batch of its own, as with tensor or pipeline parallelism."""
     halves = [[0, 1], [2, 3]]
@@ -392,6 +415,7 @@ def main() -> None:
         "trained": trained,
         "refused": refused,
         "one_row_each": one_row_each,
+        "companion": companion,
         "groups": groups,
         "counted": counted,
     }
