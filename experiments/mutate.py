@@ -4,8 +4,8 @@
     python experiments/mutate.py --again experiments/mutations.csv      # those that survived
 
 A fault is one change of one place: a comparison, an operator, a number, a condition, a call that is left out
-(`clamp_min`, `detach`, ...), an argument by name that is not passed. The tests of the core run on a copy with the fault, until one
-fails. Rows go to `experiments/mutations.csv`: place, change, and the test that noticed, or "survived".
+(`clamp_min`, `detach`, ...), an argument by name that is not passed. The tests of the core run on a copy with the
+fault, until one fails. Rows go to `experiments/mutations.csv`: place, change, and the test that noticed, or "survived".
 """
 
 from __future__ import annotations
@@ -68,11 +68,7 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
     if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in COMPARISONS:
         other = ast.Compare(node.left, [COMPARISONS[type(node.ops[0])]()], node.comparators)
         yield read(node, other), other
-    elif (
-        isinstance(node, ast.BinOp)
-        and type(node.op) in OPERATORS
-        and not isinstance(node.left, ast.Constant | ast.JoinedStr)
-    ):
+    elif isinstance(node, ast.BinOp) and type(node.op) in OPERATORS and not named:
         other = ast.BinOp(node.left, OPERATORS[type(node.op)](), node.right)
         yield read(node, other), other
     elif isinstance(node, ast.Constant) and type(node.value) in (int, float):
@@ -166,7 +162,7 @@ def noticed(module: str, text: str, log: Path) -> str:
             done, status = os.waitpid(child, os.WNOHANG)
             if done:
                 failed = [line for line in log.read_text().splitlines() if line.startswith(("FAILED", "ERROR"))]
-                return (failed or ["a crash"])[0].split(" - ")[0] if status else "survived"
+                return (failed or ["a crash"])[0].split(" - ")[0].split("[")[0] if status else "survived"
             time.sleep(0.05)
         os.kill(child, 9)
         os.waitpid(child, 0)
