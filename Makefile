@@ -48,6 +48,7 @@ lint: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
+	$(BIN)/mypy tests/test_types.py
 
 # Inductor of torch 2.5 and 2.6 (2.4: with dynamic shapes) fails on WEINCELoss on a CPU, inside itself; this is eager.
 test-lowest: ## the core's tests with the lowest torch that pyproject.toml admits

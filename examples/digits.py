@@ -17,13 +17,13 @@ def images_and_labels() -> tuple[Tensor, Tensor]:
     return torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16, torch.tensor(digits.target)
 
 
-def batches(size: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Random batches of images and labels."""
+def batches(size: int, steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Random batches of images, labels and places in the set."""
     images, labels = images_and_labels()
     generator = torch.Generator().manual_seed(0)
     for _ in range(steps):
         rows = torch.randperm(len(images), generator=generator)[:size]
-        yield images[rows], labels[rows]
+        yield images[rows], labels[rows], rows
 
 
 def view(images: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ def main(steps: int = 100, memory_bank_size: tuple[int, int] | int = 0) -> list[
     criterion = WEINCELoss(temperature=0.1, memory_bank_size=memory_bank_size)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     losses = []
-    for images, _ in batches(128, steps):
+    for images, *_ in batches(128, steps):
         loss = criterion(model(view(images)), model(view(images)))
         optimizer.zero_grad()
         loss.backward()

@@ -19,7 +19,7 @@ def main(steps: int = 100) -> list[float]:
     criterion = CrossBatchMemory(WEINCELoss(temperature=0.1), 32, memory_size=512, miner=MultiSimilarityMiner())
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     losses = []
-    for images, labels in batches(128, steps):
+    for images, labels, _ in batches(128, steps):
         loss = criterion(model(view(images)), labels)
         optimizer.zero_grad()
         loss.backward()

@@ -18,12 +18,12 @@ def main(steps: int = 100) -> list[float]:
     criterion = QueueLoss(size=1024, width=32, temperature=0.1)
     optimizer = torch.optim.Adam(query_net.parameters(), 1e-3)
     losses = []
-    for images, _ in batches(128, steps):
+    for images, _, index in batches(128, steps):
         with torch.no_grad():
             for slow, fast in zip(key_net.parameters(), query_net.parameters(), strict=True):
                 slow.lerp_(fast, 0.05)
             key = key_net(view(images))
-        loss = criterion(query_net(view(images)), key)
+        loss = criterion(query_net(view(images)), key, ids=index)  # own keys of earlier epochs are no negatives
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from weince.contest import Contest
+from weince.contest import Contest, Roles
 from weince.formula import blended_logits, per_anchor_loss
 from weince.gate import Gate, Mixture, mix
 from weince.output import LossOutput
@@ -17,7 +17,7 @@ __all__ = ["losses", "measure"]
 @torch.no_grad()
 def measure(contest: Contest, gate: Gate, eps: float) -> TailFit:
     """Tail fits of all anchors."""
-    return _fits(contest, contest.similarity().detach(), gate, eps)
+    return _fits(contest, contest.roles(), contest.similarity(), gate, eps)
 
 
 def losses(
@@ -31,14 +31,14 @@ def losses(
     of_total: bool = True,
 ) -> LossOutput:
     """Losses of all anchors and their weighted sum. Arguments as in `weince.tiles.operators.losses`."""
-    similarity = contest.similarity()
+    similarity, roles = contest.similarity(), contest.roles()
     tail = None
     if mixture is None:
-        tail = _fits(contest, similarity.detach(), gate, eps) if gate.needs_fit else None
+        tail = _fits(contest, roles, similarity.detach(), gate, eps) if gate.needs_fit else None
         mixture = mix(tail, gate)
     weight, slope = mixture
     logits = blended_logits(similarity, weight, slope, scale, eps)
-    roles, nowhere = contest.roles(), torch.finfo(logits.dtype).min
+    nowhere = torch.finfo(logits.dtype).min
     of_negatives = roles.only_negatives(logits, nowhere)
     per_anchor = per_anchor_loss(roles.positives(logits, nowhere), of_negatives, smoothing)
     weight, slope = (_each(value, per_anchor) for value in mixture)
@@ -46,8 +46,7 @@ def losses(
     return LossOutput((per_anchor * factor).sum(), per_anchor, weight, slope, tail, counted)
 
 
-def _fits(contest: Contest, similarity: Tensor, gate: Gate, eps: float) -> TailFit:
-    roles = contest.roles()
+def _fits(contest: Contest, roles: Roles, similarity: Tensor, gate: Gate, eps: float) -> TailFit:
     negatives = roles.only_negatives(similarity, float("-inf"))
     return measure_tail(negatives, contest.negatives, roles.differing_counts(), gate.rule, eps)
 

@@ -153,7 +153,7 @@ def _place(group: str) -> tuple[int, int]:
 def _resolved(group: str) -> Any:
     if not group:  # the default one
         return None
-    from torch._C._distributed_c10d import _resolve_process_group  # pyright: ignore - what PyTorch's own operators call
+    from torch._C._distributed_c10d import _resolve_process_group
 
     return _resolve_process_group(group)  # pyright: ignore
 
