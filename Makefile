@@ -41,7 +41,7 @@ test-faults: setup postgres ## kills 20 trainings and workers of 30 trials, 10,0
 
 docs: setup ## site/: a page for each setting and the reference; fails on a warning
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "Open site/index.html, or: $(BIN)/mkdocs serve"
 
 lint: setup

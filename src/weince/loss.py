@@ -163,7 +163,9 @@ def contest_loss(
     Args:
         contest: who competes.
         temperature: tau, > 0.
-        gate, reduction, options: as in `Options`.
+        gate: as in `Options`.
+        reduction: as in `Options`.
+        **options: the others of `Options`.
 
     Returns:
         Scalar, or (A,) with reduction "none".
@@ -204,8 +206,12 @@ def weince_loss(
         z_a: embeddings of the first view, (N, D), N >= 1, any scale, any floating-point dtype.
         z_b: embeddings of the second view, (N, D); row i is the example of row i of z_a.
         temperature: tau, > 0. Tune it: the published 0.5 was not best in our runs.
-        gate, reduction, options: as in `Options`, over the 2N anchors.
-        sample_weight, ignored, ids: as in `two_views`.
+        gate: as in `Options`.
+        reduction: as in `Options`, over the 2N anchors.
+        sample_weight: of each example, (N,).
+        ignored: bool (2N, 2N), all of view a, then all of view b: pairs that take no part.
+        ids: of each example, integers (N,) or (N, C): equal ids are never each other's negatives.
+        **options: the others of `Options`.
 
     Returns:
         Scalar, or (2N,) with reduction "none": all of view a, then all of view b.
@@ -249,8 +255,15 @@ def query_key_loss(
         negative_keys: (M, D), the same for all queries; (N, H, D), each query's own; or None: the other rows' positive
             keys.
         temperature: tau, > 0.
-        gate, reduction, options: as in `Options`.
-        sample_weight, ignored, ids, query_ids, key_ids, negative_ids: as in `explicit_negatives`.
+        gate: as in `Options`.
+        reduction: as in `Options`.
+        sample_weight: of each query, (N,).
+        ignored: bool, as in `weince.setups.explicit_negatives`.
+        ids: of each row, (N,) or (N, C).
+        query_ids: of the queries, where they are not those of their keys.
+        key_ids: of the positive keys.
+        negative_ids: of the negative keys.
+        **options: the others of `Options`.
 
     Returns:
         Scalar, or (N,) with reduction "none".

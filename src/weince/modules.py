@@ -70,7 +70,9 @@ class ContestLoss(nn.Module):
 
     Args:
         temperature: tau, > 0: a number, an nn.Parameter, or `LearnableTemperature()`.
-        gate, reduction, options: as in `Options`.
+        gate: as in `Options`.
+        reduction: as in `Options`.
+        **options: the others of `Options`.
     """
 
     temperature: Any
@@ -136,7 +138,7 @@ class SetupLoss(nn.Module):
         temperature: tau, > 0: a number, an nn.Parameter, or `LearnableTemperature()`. Tune it.
         gate: how weight and slope are measured on the batch; `INFONCE` for plain InfoNCE.
         reduction: "mean", "sum" or "none" over the anchors.
-        options: `eps`, `label_smoothing`, `check_finite`, `implementation`, `gather_distributed`, `group`, as in
+        **options: `eps`, `label_smoothing`, `check_finite`, `implementation`, `gather_distributed`, `group`, as in
             `Options`.
 
     Attributes:
@@ -233,9 +235,10 @@ class TwoTowerLoss(SetupLoss):
         """Of embeddings a and b, (N, D) each, row i a pair, and what else `weince.setups.two_towers` takes.
 
         Args:
-            a, b: the two towers.
+            a: one tower.
+            b: the other.
             logit_scale: 1 / tau in the place of the module's own, with gradient: CLIP's `model.logit_scale.exp()`.
-            given: `sample_weight`, `ignored`, `ids`, or `query_ids` and `key_ids`.
+            **given: `sample_weight`, `ignored`, `ids`, or `query_ids` and `key_ids`.
         """
 
         def make() -> list[Contest]:
@@ -275,7 +278,10 @@ class QueueLoss(SetupLoss):
     Args:
         size: Q, rows of the queue.
         width: D, of the embeddings.
-        temperature, gate, reduction, options: as in `SetupLoss`.
+        temperature: as in `SetupLoss`.
+        gate: as in `SetupLoss`.
+        reduction: as in `SetupLoss`.
+        **options: as in `SetupLoss`.
 
     Source: arXiv:1911.05722 (MoCo), algorithm 1.
 
@@ -312,11 +318,13 @@ class QueueLoss(SetupLoss):
         """Of embeddings query and key, (N, D) each.
 
         Args:
-            query, key: row i of both is one example.
+            query: of the encoder.
+            key: of the momentum encoder; row i of both is one example.
             sample_weight: of each query, (N,).
             ignored: bool (N, Q), rows of the queue that take no part.
             ids: integers (N,); a key in the queue with the query's id is not its negative.
-            query_ids, key_ids: of the queries and of their keys, where they are not the same.
+            query_ids: of the queries, where they are not those of their keys.
+            key_ids: of the keys.
         """
         again = not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1  # within a backward
         if ids is not None and query_ids is None and key_ids is None:
@@ -394,8 +402,9 @@ class SupervisedLoss(SetupLoss):
         Args:
             z: (A, D), or V views of each example, (N, V, D).
             labels: int (A,), or bool (A, M): who is whose positive.
-            others, other_labels: candidates (M, D) and int (M,).
-            given: `sample_weight`, `ignored`, `ids`, `other_ids`.
+            others: candidates, (M, D).
+            other_labels: int (M,).
+            **given: `sample_weight`, `ignored`, `ids`, `other_ids`.
         """
         return self.inner.of(lambda: [labelled(z, labels, others, other_labels, **given)], z=z, others=others)
 
@@ -409,7 +418,10 @@ class RetrievalLoss(SetupLoss):
     """Retrieval, sentence embeddings: `criterion(query, positive, negatives)` -> scalar.
 
     Args:
-        temperature, gate, reduction, options: as in `SetupLoss`.
+        temperature: as in `SetupLoss`.
+        gate: as in `SetupLoss`.
+        reduction: as in `SetupLoss`.
+        **options: as in `SetupLoss`.
         in_batch: whether the other rows' positives and negatives are negatives too.
 
     Source: arXiv:1705.00652 (in-batch negatives).
@@ -438,9 +450,10 @@ class RetrievalLoss(SetupLoss):
         """Of query and positive, (N, D) each, and what else `weince.setups.explicit_negatives` takes.
 
         Args:
-            query, positive: row i of both is a pair.
+            query: (N, D).
+            positive: (N, D); row i of both is a pair.
             negatives: (N, H, D) of each query, or (H, D) of all.
-            given: `sample_weight`, `ignored`, `ids`, or `query_ids` and `key_ids`, and `negative_ids`.
+            **given: `sample_weight`, `ignored`, `ids`, or `query_ids` and `key_ids`, and `negative_ids`.
         """
 
         def make() -> list[Contest]:

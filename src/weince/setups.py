@@ -115,7 +115,8 @@ def two_towers(
         sample_weight: of each pair, (N,).
         ignored: bool (N, N).
         ids: of each pair, (N,) or (N, C).
-        query_ids, key_ids: of the rows of a and of b, where they are not the same.
+        query_ids: of the rows of a, where they are not those of b.
+        key_ids: of the rows of b.
 
     Returns:
         Contest with A = M = N and K = N - 1.
@@ -160,7 +161,8 @@ def queued(
         normalised: whether the queue's rows have length 1 already.
         sample_weight: of each query, (N,).
         ignored: bool (N, Q).
-        query_ids, queue_ids: of each query, (N,) or (N, C), and of each row of the queue, (Q,) or (Q, C).
+        query_ids: of each query, (N,) or (N, C).
+        queue_ids: of each row of the queue, (Q,) or (Q, C).
 
     Returns:
         Contest with A = N, M = 1 + Q (the own key first) and K = Q.
@@ -278,7 +280,8 @@ def explicit_negatives(
         sample_weight: of each query, (N,).
         ignored: bool (N, M), in the order of columns below.
         ids: of each row, (N,) or (N, C).
-        query_ids, key_ids: of the queries and of the positives, where they are not the same.
+        query_ids: of the queries, where they are not those of the positives.
+        key_ids: of the positives.
         negative_ids: of the negatives, (N, H) or (H,), or with C columns; without, they equal none.
 
     Returns:

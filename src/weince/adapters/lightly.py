@@ -37,7 +37,7 @@ class WEINCELoss(nn.Module):
         gather_distributed: whether candidates (the bank's keys, where there is one) and statistics are those of all
             processes. The value is then that of the whole batch; lightly's is of the own anchors. Gradients agree.
         gate: how weight and slope are measured; `weince.INFONCE` is lightly's own loss.
-        options: further ones of `weince.Options`, as `label_smoothing`.
+        **options: further ones of `weince.Options`, as `label_smoothing`.
 
     Examples:
         >>> import torch
@@ -69,7 +69,8 @@ class WEINCELoss(nn.Module):
         """Loss of two views, (N, D) each, any scale.
 
         Args:
-            out0, out1: the views; row i of both is one example.
+            out0: the first view.
+            out1: the second view; row i of both is one example.
             sample_weight: of each example, (N,).
             ignored: bool (2N, 2N), or (N, rows of the bank): pairs that take no part.
             ids: integers (N,); equal ids are never each other's negatives. Not with a bank, which keeps none: there

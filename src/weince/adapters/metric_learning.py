@@ -39,7 +39,7 @@ class WEINCELoss(losses.BaseMetricLossFunction):
         temperature: tau, > 0.
         gate: how weight and slope are measured.
         label_smoothing: share of the target that is spread over all candidates, in [0, 1).
-        kwargs: `reducer`, `embedding_regularizer`, ... of `BaseMetricLossFunction`; `distance` is cosine similarity.
+        **kwargs: `reducer`, `embedding_regularizer`, ... of `BaseMetricLossFunction`; `distance` is cosine similarity.
 
     Examples:
         >>> WEINCELoss()(torch.randn(6, 4), torch.tensor([0, 0, 1, 1, 2, 2])).ndim

@@ -34,9 +34,13 @@ class WEINCELoss(ClipLoss):
         local_loss: each process has the rows of its own anchors, weighed by the whole batch; with several processes it
             needs `gather_with_grad`. The value is that of the whole batch, open_clip's of the own anchors; gradients
             agree.
-        gather_with_grad, cache_labels, rank, world_size, use_horovod: as in `ClipLoss`.
+        gather_with_grad: as in `ClipLoss`.
+        cache_labels: as in `ClipLoss`.
+        rank: as in `ClipLoss`.
+        world_size: as in `ClipLoss`.
+        use_horovod: as in `ClipLoss`.
         gate: how weight and slope are measured; `weince.INFONCE` is open_clip's own loss.
-        options: further ones of `weince.Options`, as `label_smoothing`.
+        **options: further ones of `weince.Options`, as `label_smoothing`.
 
     Examples:
         >>> import torch
@@ -79,7 +83,8 @@ class WEINCELoss(ClipLoss):
         """Loss of image and text features, (N, D) each, at temperature 1 / logit_scale.
 
         Args:
-            image_features, text_features: row i of both is a pair.
+            image_features: (N, D).
+            text_features: (N, D); row i of both is a pair.
             logit_scale: 1 / tau, as the model returns it.
             logit_bias: moves nothing.
             output_dict: whether the loss comes in a dict.

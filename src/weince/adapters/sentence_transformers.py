@@ -52,7 +52,7 @@ class WEINCELoss(nn.Module):
             where it is the positive of the same query: copies in a batch, which `BatchSamplers.NO_DUPLICATES` avoids
             within one process. Texts are compared by a 64-bit hash of their tokens.
         temperature: `weince.LearnableTemperature()`, in the place of `scale`.
-        options: further ones of `weince.Options`, as `label_smoothing`.
+        **options: further ones of `weince.Options`, as `label_smoothing`.
     """
 
     def __init__(
@@ -194,10 +194,9 @@ class CachedWEINCELoss(CachedLossMixin, nn.Module):
 
     Columns are embedded in mini-batches without gradient, the loss of the whole batch gives the gradient of the
     embeddings, and the mini-batches are embedded again to pass it on. The same loss and gradient, at one forward more.
+    Takes what `WEINCELoss` takes, and
 
     Args:
-        model, scale, similarity_fct, gather_across_devices, directions, gate, ignore_equal_texts, temperature, options:
-            as in `WEINCELoss`.
         mini_batch_size: rows embedded at a time.
         mini_batch_num_tokens: tokens embedded at a time, instead of rows.
         show_progress_bar: whether to show one.
