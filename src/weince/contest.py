@@ -105,8 +105,7 @@ class Contest(NamedTuple):
         out = torch.zeros_like(positive) if self.ignored is None else self.ignored
         if itself is not None:
             out = out | (column == itself)
-        if only is None:
-            positive = positive & ~out
+        positive = positive & ~out
         out = out | positive
         if self.anchor_ids is not None:
             out = self._same_ids(out)

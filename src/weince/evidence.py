@@ -69,7 +69,7 @@ def end_of(tail: TailFit) -> End:
     statistic = missing.sum() / (SHARED * null.sum()).clamp_min(1e-12).sqrt()
     dispersion = 2 - missing.sum() / many
     excess = (torch.where(inside, tail.excess, 0.0).sum() / many).clamp_min(1e-6)
-    place = (2 / dispersion.clamp_min(1e-6) - 1) / excess
+    place = (2 / dispersion - 1) / excess  # G is at least 1, by Cauchy and Schwarz
     away = torch.where(inside, tail.dispersion - _expected(place, tail.excess), 0.0)
     noise = torch.where(inside, _variance(dispersion) / n, 0.0).sum()
     trust = (1 - noise / away.square().sum().clamp_min(1e-12)).clamp(0, 1)
@@ -91,7 +91,7 @@ def end_weight(tail: TailFit, end: End, kappa: float) -> Tensor:
     excess = tail.excess.clamp_min(1e-6)
     expected = _expected(end.place, excess)
     own = expected + end.trust * (tail.dispersion - expected)
-    place = (2 / own.clamp_min(1e-6) - 1) / excess
+    place = (2 / own - 1) / excess
     evidence = torch.sigmoid(STEEPNESS * (end.statistic - NEEDED))
     weight = evidence * torch.sigmoid(kappa * (place - 0.5)) * torch.sigmoid(kappa * (1.5 - place))
     return torch.where(inside, weight, 0.0)
