@@ -327,13 +327,14 @@ class QueueLoss(SetupLoss):
             key_ids: of the keys.
         """
         again = not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1  # within a backward
-        if ids is not None and query_ids is None and key_ids is None:
+        twice = ids is not None and (query_ids is not None or key_ids is not None)
+        if ids is not None:
             query_ids = key_ids = ids
         if isinstance(key, Tensor):
             key = key.detach()
 
         def make() -> list[Contest]:
-            if ids is not None and query_ids is not ids:
+            if twice:
                 raise ValueError("Parameter `ids` should be given without `query_ids` and `key_ids`. Found both.")
             for name, of_rows in (("query_ids", query_ids), ("key_ids", key_ids)):
                 if of_rows is not None:
