@@ -32,6 +32,7 @@ from weince import (
     weince_loss,
 )
 from weince.adapters import lightly, open_clip, sentence_transformers
+from weince.processes import gather
 from weince.setups import two_views
 
 N, D, H = 12, 6, 2
@@ -320,6 +321,7 @@ def companion(rank: int, world: int) -> None:
 
     group = dist.new_group(list(range(world)))
     dist.get_backend_config, dist.new_group = lambda group=None: "cuda:nccl", new_group
+    gather._on_host.cache_clear()
     z = torch.randn(N, D)
     for step, criterion in enumerate(
         (WEINCELoss(gather_distributed=True), WEINCELoss(gather_distributed=True, group=group)), 1
@@ -331,6 +333,7 @@ def companion(rank: int, world: int) -> None:
         with pytest.raises(ValueError, match=r"process 0: \(24, 6\) anchors"):
             criterion(z[: N - (rank == 1)], z[: N - (rank == 1)])
     dist.get_backend_config, dist.new_group = real
+    gather._on_host.cache_clear()
 
 
 def groups(rank: int, world: int) -> None:

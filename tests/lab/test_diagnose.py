@@ -148,7 +148,7 @@ def test_the_anchors_are_measured_by_the_loss_itself(tmp_path):
     np.testing.assert_allclose(found.slope_line, slope, rtol=1e-4)
     np.testing.assert_allclose(found.weight, weight, atol=2e-3)
     hardest = similarity.amax(dim=1, keepdim=True).requires_grad_()
-    (steepness,) = torch.autograd.grad(blended_logits(hardest, weight, slope, 0.2, 1e-6).sum(), hardest)
+    (steepness,) = torch.autograd.grad(blended_logits(hardest, weight, slope, 1 / 0.2, 1e-6).sum(), hardest)
     np.testing.assert_allclose(found.effective_temperature, 1 / steepness.squeeze(1), rtol=1e-2)
 
 
