@@ -60,7 +60,8 @@ def test_size(rows: int, share: float, law):
     opened = [float(end_weight(fit, end, 10.0).mean()) > 0.5 for fit, end in zip(found, ends, strict=True)]
     assert sum(opened) == 0
     z = torch.stack([end.statistic for end in ends])
-    assert z.std().item() < 1.25  # N(0, 1), or less: pairs that are shared only in part
+    # N(0, 1), or less, as pairs are shared only in part; three standard errors of a standard deviation.
+    assert z.std().item() < 1 + 3 / (2 * (len(z) - 1)) ** 0.5
     assert abs(z.mean().item()) < 1
 
 
