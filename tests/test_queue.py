@@ -204,3 +204,12 @@ def test_a_full_queue_is_not_normalised_anew():
         criterion(A, B)
     large = [e.name for e in profile.events() if [4096, 5] in e.input_shapes and e.name in ("aten::div", "aten::abs")]
     assert large == []
+
+
+def test_a_batch_with_a_key_that_is_no_number_is_computed_again_too():
+    """A step that GradScaler will skip must not end in an error."""
+    criterion, query, key = QueueLoss(30, 5, 0.2), A.clone().requires_grad_(), B.clone()
+    criterion(A, B)
+    key[3] = torch.nan
+    checkpoint(lambda q, k: criterion(q, k), query, key, use_reentrant=False).backward()
+    assert not query.grad[3].isfinite().any()

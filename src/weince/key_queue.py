@@ -101,7 +101,7 @@ class EmbeddingQueue(nn.Module):
         rows, ids, seen = self.rows, self.ids, self.seen
         if replaced_by is not None:
             last = self._replaced
-            if last is None or not torch.equal(last.keys, replaced_by):
+            if last is None or not _same(last.keys, replaced_by):
                 raise RuntimeError(
                     "The queue has gone on since these keys came, so the loss cannot be computed again as it was. "
                     "Leave it out of torch.utils.checkpoint, or call it once before each backward."
@@ -129,15 +129,15 @@ class EmbeddingQueue(nn.Module):
         names = self.ids.new_full(units.shape[:1], NO_ID) if ids is None else ids[-size:].to(torch.int64)
         # Finite keys first, in their order, without asking the device how many there are.
         finite = units.isfinite().all(dim=1)
-        order = torch.argsort(~finite, stable=True) if finite.shape[0] > 1 else torch.zeros_like(finite).long()
+        order = torch.argsort(~finite, stable=True)
         units, names, finite = units[order], names[order], finite[order]
-        first = self.seen + (len(keys) - len(units)) if len(keys) > size else self.seen
-        place = (first + torch.arange(len(units), device=keys.device)) % size
+        skipped = len(keys) - len(units)
+        place = (self.seen + skipped + torch.arange(len(units), device=keys.device)) % size
         rows, row_ids = self.rows[place], self.ids[place]
         self._replaced = _Replaced(keys.detach(), place, rows, row_ids, self.seen.clone())
         self.rows.index_copy_(0, place, torch.where(finite.unsqueeze(1), units, rows))
         self.ids.index_copy_(0, place, torch.where(finite, names, row_ids))
-        self.seen += finite.sum() + (first - self._replaced.seen)
+        self.seen += finite.sum() + skipped
 
     def fingerprint(self) -> str:
         """What tells two queues apart, in a few words. Waits for a device."""
@@ -145,3 +145,8 @@ class EmbeddingQueue(nn.Module):
 
     def extra_repr(self) -> str:
         return f"size={len(self.rows)}, width={self.rows.shape[1]}"
+
+
+def _same(keys: Tensor, others: Tensor) -> bool:
+    """Whether these are the same keys, those that are no numbers included."""
+    return keys.shape == others.shape and bool(((keys == others) | (keys.isnan() & others.isnan())).all())

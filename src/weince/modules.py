@@ -326,6 +326,7 @@ class QueueLoss(SetupLoss):
             query_ids: of the queries, where they are not those of their keys.
             key_ids: of the keys.
         """
+        processes = self.inner.options.processes
         again = not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1  # within a backward
         twice = ids is not None and (query_ids is not None or key_ids is not None)
         if ids is not None:
@@ -339,7 +340,7 @@ class QueueLoss(SetupLoss):
             for name, of_rows in (("query_ids", query_ids), ("key_ids", key_ids)):
                 if of_rows is not None:
                     check_labels(name if ids is None else "ids", of_rows, query)
-            held = self.queue.filled(key if again and self.training else None)
+            held = self.queue.filled(processes.values(key) if again and self.training else None)
             return [
                 queued(
                     query,
@@ -357,7 +358,6 @@ class QueueLoss(SetupLoss):
         output = self.inner.of(make, query=query, key=key)
         if self.training and not again:
             # Every process keeps the keys of all, so that all queues stay the same.
-            processes = self.inner.options.processes
             self.queue.append(processes.values(key), None if key_ids is None else processes.values(key_ids.long()))
         return output
 

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
 
 import weince.tiles.sweep
 from weince import (
@@ -311,6 +312,23 @@ def one_row_each(rank: int, world: int) -> None:
             near(part / world, gradient[rank : rank + 1], 1e-12, "one row each, gradient", scale=gradient)
 
 
+def recomputed(rank: int, world: int) -> None:
+    """A queue of everyone's keys, under a checkpoint, is as it was."""
+    x = data(world, torch.float64)
+    rows = slice(rank * N, (rank + 1) * N)
+    found = []
+    for again in (True, False):
+        criterion = QueueLoss(40, D, 0.2, gather_distributed=True).double()
+        for flip in (False, True):
+            query, key = (x[name][rows].flip(1) if flip else x[name][rows] for name in ("a", "b"))
+            query = query.clone().requires_grad_()
+            loss = checkpoint(criterion, query, key, use_reentrant=False) if again else criterion(query, key)
+            loss.backward()
+        found.append((query.grad, criterion.queue.rows))
+    for one, other in zip(*found, strict=True):
+        near(one, other, 1e-12, "recomputed")
+
+
 def companion(rank: int, world: int) -> None:
     """A group that moves tensors of GPUs alone agrees on the host all the same, through a group made once."""
     real, made = (dist.get_backend_config, dist.new_group), []
@@ -418,6 +436,7 @@ def main() -> None:
         "trained": trained,
         "refused": refused,
         "one_row_each": one_row_each,
+        "recomputed": recomputed,
         "companion": companion,
         "groups": groups,
         "counted": counted,

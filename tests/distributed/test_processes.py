@@ -21,7 +21,7 @@ def together(count: int, *parts: str, script: str = "same_as_one.py") -> subproc
 
 @pytest.mark.parametrize("count", [2, 3, 4])
 def test_every_setting_is_that_of_one_process(count: int):
-    done = together(count, "every_setting", "statistics", "refused", "one_row_each", "companion")
+    done = together(count, "every_setting", "statistics", "refused", "one_row_each", "recomputed", "companion")
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("672 setups agree") == count
     assert done.stdout.count("done") == count
