@@ -13,7 +13,7 @@ from weince.checks import check_finite_rows
 from weince.contest import Contest
 from weince.gate import Gate
 from weince.options import Keywords, Options, Reduction
-from weince.output import LossOutput, mean_of
+from weince.output import LossOutput
 from weince.precision import full_precision
 from weince.processes.gather import Processes
 from weince.processes.shared import gathered, mix_over_processes, total_over_processes
@@ -147,8 +147,8 @@ def _loss(
     """The loss of a function: options are refused together too."""
     given: Any = keywords.get("gather_distributed", False) is True, keywords.get("group")
     options = Processes.of(*given).together(lambda: Options(gate, reduction, **keywords))
-    contests = validated(lambda: (make(),), options, **embeddings)
-    return mean_of([contest_output(contest, temperature, options) for contest in contests]).loss
+    (contest,) = validated(lambda: [make()], options, **embeddings)
+    return contest_output(contest, temperature, options).loss
 
 
 def contest_loss(
@@ -227,7 +227,10 @@ def weince_loss(
         >>> weince_loss(z_a, z_b, temperature=1.0, gate=Gate(evidence=0.0, slope=1.0))
         tensor(1.1654)
     """
-    made = lambda: two_views(z_a, z_b, sample_weight=sample_weight, ignored=ignored, ids=ids)  # noqa: E731
+
+    def made() -> Contest:
+        return two_views(z_a, z_b, sample_weight=sample_weight, ignored=ignored, ids=ids)
+
     return _loss(made, temperature, gate, reduction, options, z_a=z_a, z_b=z_b)
 
 
