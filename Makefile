@@ -55,7 +55,7 @@ test-lowest: ## the core's tests with the lowest torch that pyproject.toml admit
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/pip install --quiet --disable-pip-version-check 'torch==2.4.0' 'numpy<2.3' setuptools hypothesis pytest pytest-timeout
 	.venv-lowest/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
-	.venv-lowest/bin/python -m pytest --ignore src/weince/lab --ignore src/weince/adapters --ignore src/weince/tails --ignore tests/lab --ignore tests/adapters --ignore tests/tails --ignore tests/test_compile.py $(ARGS)
+	.venv-lowest/bin/python -m pytest --ignore src/weince/lab --ignore src/weince/adapters --ignore src/weince/extremes --ignore tests/lab --ignore tests/adapters --ignore tests/extremes --ignore tests/test_compile.py $(ARGS)
 
 constraints: ## pin what is installed now
 	$(BIN)/pip freeze --exclude-editable | sed 's/$$/; python_version >= "3.11"/' > constraints.txt

@@ -20,12 +20,12 @@ from pathlib import Path
 import torch
 
 from rows import RESULTS, record
-from weince.lab.contrastive import build
-from weince.lab.criteria import make_criterion
-from weince.lab.data import Images
-from weince.lab.recipe import Recipe, Run
-from weince.lab.train import train
-from weince.lab.views import make_views, two_views_of
+from weince.lab.data.sets import Images
+from weince.lab.rivals.criteria import make_criterion
+from weince.lab.tasks.recipe import Recipe, Run
+from weince.lab.training.contrastive import build
+from weince.lab.training.fit import train
+from weince.lab.training.views import make_views, two_views_of
 
 STEPS = 8
 

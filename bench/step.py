@@ -16,8 +16,8 @@ import torch
 from loss import embeddings, once
 from rows import RESULTS, record
 from weince import InfoNCELoss, WEINCELoss
-from weince.lab.encoders import make_encoder, make_projection
-from weince.lab.recipe import Recipe
+from weince.lab.tasks.recipe import Recipe
+from weince.lab.training.encoders import make_encoder, make_projection
 
 BATCH, SIZE, WIDTH = 256, 32, 128
 

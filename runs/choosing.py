@@ -18,13 +18,13 @@ import numpy as np
 import torch
 
 from weince import Gate
-from weince.lab.data import load
-from weince.lab.evaluate import Labelled, fit_probe, neighbour_scores
-from weince.lab.features import extract, freeze
-from weince.lab.paired import paired
-from weince.lab.provenance import provenance
-from weince.lab.recipe import Recipe, Run
-from weince.lab.train import train
+from weince.lab.data.sets import load
+from weince.lab.evaluation.features import extract, freeze
+from weince.lab.evaluation.probes import Labelled, fit_probe, neighbour_scores
+from weince.lab.intervals import paired
+from weince.lab.tasks.recipe import Recipe, Run
+from weince.lab.training.fit import train
+from weince.shell.provenance import provenance
 
 OUT = Path(__file__).with_name("choosing.csv")
 COLUMNS = ("arm", "seed", "linear_accuracy", "knn_accuracy", "recall_at_1", "seconds", "commit", "torch")

@@ -19,7 +19,7 @@ from choosing import COLUMNS, measure
 from filelock import FileLock
 
 from weince import Gate
-from weince.lab.paired import paired
+from weince.lab.intervals import paired
 
 OUT = Path(__file__).with_name("evidence.csv")
 BASE = "both"

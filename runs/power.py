@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import expon, genpareto, norm
 
-from weince.tails.gpd import exponential_test, moment_fit
+from weince.extremes.gpd import exponential_test, moment_fit
 
 OUT = Path(__file__).with_name("power.csv")
 LAWS = {

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 __all__ = ["main"]
 
-COMMANDS = ("compare", "train", "study", "data", "simcse", "report", "diagnose", "noise-floor")
+COMMANDS = {
+    **{name: f"lab.cli.{name}" for name in ("compare", "train", "study", "data", "simcse", "report")},
+    "diagnose": "diagnosis.command",
+    "noise-floor": "diagnosis.noise_floor_command",
+}
 USAGE = """\
 usage: weince COMMAND [OPTIONS]
 
@@ -53,9 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"\nUnknown command {words[0]!r}.", file=sys.stderr)
         return 0 if asked else 2
     try:
-        from weince.lab.cli import run
-
-        return run(words[0], words[1:])
+        # A command is imported when it is called: Lightning, kornia and the rest take seconds.
+        return import_module(f"weince.{COMMANDS[words[0]]}").run(words[1:])
     except ImportError as error:
         print(error, file=sys.stderr)
         return 2

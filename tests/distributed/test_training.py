@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from weince.lab.views import make_views, own_views_of, two_views_of
+from weince.lab.training.views import make_views, own_views_of, two_views_of
 
 WORDS = ["--epochs", "2", "--device", "cpu", "--precision", "64-true"]
 
@@ -114,10 +114,10 @@ def test_shares_of_a_batch_get_the_views_of_the_whole(data, channels, size, coun
     views = make_views(data, size)
     torch.manual_seed(3)
     whole = two_views_of(views, pixels).unflatten(0, (2, count))
-    monkeypatch.setattr("weince.lab.views.world_size", lambda: 4)
+    monkeypatch.setattr("weince.lab.training.views.world_size", lambda: 4)
     shares = []
     for rank in range(4):
-        monkeypatch.setattr("weince.lab.views.rank", lambda rank=rank: rank)
+        monkeypatch.setattr("weince.lab.training.views.rank", lambda rank=rank: rank)
         torch.manual_seed(3)
         share = pixels[rank * count // 4 : (rank + 1) * count // 4]
         shares.append(own_views_of(views, share).unflatten(0, (2, count // 4)))

@@ -53,10 +53,10 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 @pytest.fixture
 def stopped(tmp_path):
     """A folder with a checkpoint of an unfinished run."""
-    from weince.lab.data import load
-    from weince.lab.files import write_text
-    from weince.lab.recipe import Recipe, Run, write
-    from weince.lab.train import train
+    from weince.lab.data.sets import load
+    from weince.lab.tasks.recipe import Recipe, Run, write
+    from weince.lab.training.fit import train
+    from weince.shell.files import write_text
 
     recipe = Recipe(epochs=3, device="cpu", output=tmp_path)
     folder = recipe.folder / "runs" / RUN

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import FULL, finished, start
-from weince.lab.files import json_text, read_json
+from weince.shell.files import json_text, read_json
 
 KILLS = 20 if FULL else 3
 # Wide projections make checkpoints of 25 MB, so that some kills fall into their writing.

@@ -15,9 +15,9 @@ import pytest
 from optuna.trial import TrialState
 
 from conftest import FULL, finished, start
-from weince.lab.plan import read_plan
-from weince.lab.study import concluded, wanted
-from weince.lab.trials import Trials
+from weince.lab.engine.plan import read_plan
+from weince.lab.engine.study import concluded, wanted
+from weince.lab.engine.trials import Trials
 
 KILLS = 12 if FULL else 2
 PATIENCE = ["--beat", "0.5", "--dead", "8", "--threads", "1"]

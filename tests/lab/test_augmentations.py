@@ -5,7 +5,7 @@ import pytest
 import torch
 from kornia.enhance import adjust_hue
 
-from weince.lab.augmentations import ColourJitter, Crop, shift_hue
+from weince.lab.training.augmentations import ColourJitter, Crop, shift_hue
 
 
 def images(n=64, size=8):

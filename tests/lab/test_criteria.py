@@ -7,7 +7,7 @@ import torch
 
 from batches import views, whole_of
 from weince import Gate, InfoNCELoss
-from weince.lab.criteria import Rivals, make_criterion
+from weince.lab.rivals.criteria import Rivals, make_criterion
 from weince.setups import two_views
 
 TEMPERATURES = (0.02, 0.1, 0.5)

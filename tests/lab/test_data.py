@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from weince.lab.data import load
-from weince.lab.recipe import Recipe, RecipeError
+from weince.lab.data.sets import load
+from weince.lab.tasks.recipe import Recipe
+from weince.shell.errors import UserError
 
 
 def picture(seed, size=32, fmt="PNG"):
@@ -95,26 +96,26 @@ def test_folder_of_images(tmp_path, layout):
 
 
 def test_what_cannot_be_used_is_refused_with_the_reason(cifar, tmp_path):
-    with pytest.raises(RecipeError, match="needs the folder"):
+    with pytest.raises(UserError, match="needs the folder"):
         load(recipe())
-    with pytest.raises(RecipeError, match=r"should hold valid\.parquet"):
+    with pytest.raises(UserError, match=r"should hold valid\.parquet"):
         load(recipe(data="tiny-imagenet", data_dir=cifar))
-    with pytest.raises(RecipeError, match="no such folder"):
+    with pytest.raises(UserError, match="no such folder"):
         load(recipe(data_dir=tmp_path / "none"))
-    with pytest.raises(RecipeError, match=r"`batch_size`.*48.*Found 64"):
+    with pytest.raises(UserError, match=r"`batch_size`.*48.*Found 64"):
         load(recipe(data_dir=cifar, batch_size=64))
-    with pytest.raises(RecipeError, match=r"`subset`.*60.*Found 61"):
+    with pytest.raises(UserError, match=r"`subset`.*60.*Found 61"):
         load(recipe(data_dir=cifar, subset=61))
-    with pytest.raises(RecipeError, match="at least two classes"):
+    with pytest.raises(UserError, match="at least two classes"):
         load(recipe(data="folder", data_dir=cifar))
     parquet(cifar / "train.parquet", [picture(0)[1], b"no image"], [0, 1])
-    with pytest.raises(RecipeError, match="row 1 is not a readable image"):
+    with pytest.raises(UserError, match="row 1 is not a readable image"):
         load(recipe(data_dir=cifar))
     pq.write_table(pa.table({"pixels": [1], "label": [0]}), cifar / "train.parquet")
-    with pytest.raises(RecipeError, match="columns img or image"):
+    with pytest.raises(UserError, match="columns img or image"):
         load(recipe(data_dir=cifar))
     (cifar / "train.parquet").write_bytes(b"PAR1 cut short")
-    with pytest.raises(RecipeError, match="not a readable parquet"):
+    with pytest.raises(UserError, match="not a readable parquet"):
         load(recipe(data_dir=cifar))
 
 
@@ -152,7 +153,7 @@ def test_transparency_lies_on_white_and_hidden_files_are_no_images(tmp_path):
     ],
 )
 def test_images_that_would_be_ruined_are_refused_by_name(tmp_path, name, content, says):
-    with pytest.raises(RecipeError, match=says) as error:
+    with pytest.raises(UserError, match=says) as error:
         load(folder_with(tmp_path, name, content))
     assert name in str(error.value)
 
@@ -160,12 +161,12 @@ def test_images_that_would_be_ruined_are_refused_by_name(tmp_path, name, content
 def test_a_train_folder_without_a_test_part_is_not_taken_for_classes(tmp_path):
     for part in ("train", "extra"):
         (tmp_path / part).mkdir()
-    with pytest.raises(RecipeError, match="holds train and should hold one of test"):
+    with pytest.raises(UserError, match="holds train and should hold one of test"):
         load(recipe(data="folder", data_dir=tmp_path))
 
 
 @pytest.mark.parametrize("label", [-1, None, "cat"])
 def test_labels_that_are_none_are_refused(cifar, label):
     parquet(cifar / "train.parquet", [picture(0)[1]], [label])
-    with pytest.raises(RecipeError, match="row 0: labels should be integers"):
+    with pytest.raises(UserError, match="row 0: labels should be integers"):
         load(recipe(data_dir=cifar))

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from weince.__main__ import main
-from weince.lab.download import ARCHIVES, Archive, fetch
-from weince.lab.recipe import RecipeError
+from weince.lab.data.download import ARCHIVES, Archive, fetch
+from weince.shell.errors import UserError
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 300_000, dtype=np.uint8).tobytes()
 
@@ -96,7 +96,7 @@ def test_a_cut_connection_is_taken_up_where_it_was(server, tmp_path):
 
 def test_another_call_goes_on_from_what_lies_there(server, tmp_path):
     server.state |= {"cuts": 99, "cut": 10_000}
-    with pytest.raises(RecipeError, match="goes on where it stopped"):
+    with pytest.raises(UserError, match="goes on where it stopped"):
         fetch(archive(server), tmp_path)
     left = (tmp_path / "set.tar.gz.part").stat().st_size
     assert left == 50_000
@@ -117,11 +117,11 @@ def test_a_part_that_is_whole_is_only_checked(server, tmp_path):
 
 
 def test_another_checksum_is_refused_and_nothing_is_left(server, tmp_path):
-    with pytest.raises(RecipeError, match=r"MD5 should be .* Found .* removed"):
+    with pytest.raises(UserError, match=r"MD5 should be .* Found .* removed"):
         fetch(archive(server, b"another"), tmp_path)
     assert not list(tmp_path.iterdir())
     (tmp_path / "set.tar.gz").write_bytes(b"put here by hand, damaged")
-    with pytest.raises(RecipeError, match=r"set\.tar\.gz should have the MD5"):
+    with pytest.raises(UserError, match=r"set\.tar\.gz should have the MD5"):
         fetch(archive(server), tmp_path)
 
 
@@ -134,16 +134,16 @@ def test_what_lies_there_by_hand_needs_no_connection(server, tmp_path):
 @pytest.mark.parametrize("status", [404, 503])
 def test_what_is_not_there_is_said_in_one_sentence(server, status, tmp_path):
     server.state["status"] = status
-    with pytest.raises(RecipeError, match=rf"{status}.*by hand"):
+    with pytest.raises(UserError, match=rf"{status}.*by hand"):
         fetch(archive(server), tmp_path)
-    with pytest.raises(RecipeError, match="Connection refused"):
+    with pytest.raises(UserError, match="Connection refused"):
         fetch(archive(server)._replace(url="http://127.0.0.1:9/set.tar.gz"), tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["tar", "zip"])
 def test_an_archive_cannot_write_outside(server, kind, tmp_path):
     server.state["content"] = packed(kind, "../../outside.bin")
-    with pytest.raises(RecipeError, match=r"cannot be unpacked|should unpack to"):
+    with pytest.raises(UserError, match=r"cannot be unpacked|should unpack to"):
         fetch(archive(server), tmp_path / "a" / "b")
     assert not list(tmp_path.rglob("outside.bin"))
     assert not list(tmp_path.rglob("*.draft"))

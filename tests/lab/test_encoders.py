@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from weince.lab.encoders import make_encoder, make_projection
-from weince.lab.recipe import Recipe, RecipeError
+from weince.lab.tasks.recipe import Recipe
+from weince.lab.training.encoders import make_encoder, make_projection
+from weince.shell.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ def test_encoders_are_those_of_the_field(encoder, parameters):
 
 
 def test_a_size_that_the_patches_do_not_divide_is_refused():
-    with pytest.raises(RecipeError, match="multiple of 8"):
+    with pytest.raises(UserError, match="multiple of 8"):
         make_encoder(Recipe(encoder="vit-small"), channels=3, size=30, seed=0)
 
 

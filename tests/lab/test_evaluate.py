@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from weince.lab.evaluate import Labelled, fit_probe, held_out_contest, neighbour_scores
+from weince.lab.evaluation.probes import Labelled, fit_probe, held_out_contest, neighbour_scores
 
 
 def clusters(count, classes=3, spread=0.6, seed=0, centres_seed=0):

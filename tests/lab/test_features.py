@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from weince.lab.features import extract, freeze
+from weince.lab.evaluation.features import extract, freeze
 
 PIXELS = torch.randint(0, 256, (10, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 

@@ -11,9 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from weince.lab.data import load
-from weince.lab.recipe import Recipe, RecipeError
-from weince.lab.unpickle import arrays_of
+from weince.lab.data.sets import load
+from weince.lab.data.unpickle import arrays_of
+from weince.lab.tasks.recipe import Recipe
+from weince.shell.errors import UserError
 
 TRAIN, TEST, CLASSES = 60, 20, 4
 
@@ -168,7 +169,7 @@ def test_stl10_is_pretrained_on_its_images_without_labels(tmp_path):
     some = load(recipe("stl10", tmp_path, pretrain_subset=20))
     assert len(some.pretraining.labels) == 20
     assert some.fingerprint != splits.fingerprint
-    with pytest.raises(RecipeError, match=r"`pretrain_subset`.*30.*Found 31"):
+    with pytest.raises(UserError, match=r"`pretrain_subset`.*30.*Found 31"):
         load(recipe("stl10", tmp_path, pretrain_subset=31))
 
 
@@ -206,7 +207,7 @@ def test_a_file_cut_short_is_named(data, write, file, says, tmp_path):
     write(tmp_path)
     path = tmp_path / file
     path.write_bytes(path.read_bytes()[:-101])
-    with pytest.raises(RecipeError, match=says) as error:
+    with pytest.raises(UserError, match=says) as error:
         load(recipe(data, tmp_path))
     assert path.name in str(error.value)
 
@@ -214,14 +215,14 @@ def test_a_file_cut_short_is_named(data, write, file, says, tmp_path):
 def test_a_file_that_is_missing_and_a_class_that_is_none_are_named(tmp_path):
     cifar10_binary(tmp_path)
     (tmp_path / "cifar-10-batches-bin" / "data_batch_2.bin").unlink()
-    with pytest.raises(RecipeError, match=r"data_batch_2\.bin cannot be read"):
+    with pytest.raises(UserError, match=r"data_batch_2\.bin cannot be read"):
         load(recipe("cifar10", tmp_path))
     tiny_imagenet_folder(tmp_path)
     notes = tmp_path / "tiny-imagenet-200" / "val" / "val_annotations.txt"
     notes.write_text(notes.read_text().replace("n09", "n77", 1))
-    with pytest.raises(RecipeError, match="one of the 4 classes"):
+    with pytest.raises(UserError, match="one of the 4 classes"):
         load(recipe("tiny-imagenet", tmp_path))
-    with pytest.raises(RecipeError, match=r"unlabeled_X\.bin.*weince data stl10"):
+    with pytest.raises(UserError, match=r"unlabeled_X\.bin.*weince data stl10"):
         load(recipe("stl10", tmp_path))
 
 
@@ -256,7 +257,7 @@ def test_a_hostile_pickle_is_refused_by_name_and_nothing_runs(value, says, proto
         content = b"cos\nsystem\n(S'touch ran'\ntR."
     path = tmp_path / "batch"
     path.write_bytes(content)
-    with pytest.raises(RecipeError, match="refused") as error:
+    with pytest.raises(UserError, match="refused") as error:
         arrays_of(path)
     assert not (tmp_path / "ran").exists()
     assert re.search(says, str(error.value))

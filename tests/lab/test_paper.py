@@ -10,16 +10,17 @@ from pathlib import Path
 import pytest
 import torch
 
-import weince.lab.paper
+import weince.lab.reproduction.paper
 from weince.__main__ import main
-from weince.lab.compare import compare
-from weince.lab.paper import collected, tidy_lines
-from weince.lab.paper_report import write_table
-from weince.lab.plan import read_plan
-from weince.lab.published import published
-from weince.lab.recipe import Recipe, RecipeError, read, write
-from weince.lab.report import write_report
-from weince.lab.text_recipe import TextRecipe
+from weince.lab.engine.plan import read_plan
+from weince.lab.pages.report import write_report
+from weince.lab.reproduction.paper import collected, tidy_lines
+from weince.lab.reproduction.published import published
+from weince.lab.reproduction.report import write_table
+from weince.lab.tasks.compare import compare
+from weince.lab.tasks.recipe import Recipe, read, write
+from weince.lab.tasks.text_recipe import TextRecipe
+from weince.shell.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 RUNS = ROOT / "runs"
@@ -158,13 +159,13 @@ def test_why_a_recipe_was_not_run(tmp_path, monkeypatch):
     def because(name: str, data_dir: Path = Path("nowhere")) -> str:
         return next(line.because for part in collected(tmp_path, data_dir) for line in part if line.recipe == name)
 
-    monkeypatch.setattr(weince.lab.paper.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(weince.lab.reproduction.paper.torch.cuda, "is_available", lambda: False)
     assert because("stl10-resnet18") == f"{tmp_path} has no recipe of it"
     shutil.copy(RUNS / "cifar10-resnet18.toml", tmp_path)
     assert because("cifar10-resnet18") == "it is for a GPU, and there is none here; nowhere holds no cifar10"
     (tmp_path / "data" / "cifar10").mkdir(parents=True)
     (tmp_path / "data" / "cifar10" / "train-0.parquet").touch()
-    monkeypatch.setattr(weince.lab.paper.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(weince.lab.reproduction.paper.torch.cuda, "is_available", lambda: True)
     command = f"weince compare {tmp_path / 'cifar10-resnet18'}.toml"
     assert because("cifar10-resnet18", tmp_path / "data") == f"it was not started ({command})"
     run = tmp_path / "cifar10-resnet18" / "runs" / "infonce-t0.5-s7"
@@ -185,7 +186,7 @@ def test_the_command(ran, tmp_path, capsys):
     assert main(["report", str(tmp_path / "none")]) == 2
     assert "Found no folder" in capsys.readouterr().err
     (tmp_path / "bad.toml").write_text('data = "cifar11"\n')
-    with pytest.raises(RecipeError, match="`data`"):
+    with pytest.raises(UserError, match="`data`"):
         collected(tmp_path, Path("nowhere"))
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from weince.__main__ import main
-from weince.lab.plan import read_plan
-from weince.lab.recipe import RecipeError
-from weince.lab.result import METRICS
-from weince.lab.study import chosen, concluded, wanted
-from weince.lab.trials import ATTEMPTS, STOPPED, Patience, Trials
+from weince.lab.engine.plan import read_plan
+from weince.lab.engine.result import METRICS
+from weince.lab.engine.study import chosen, concluded, wanted
+from weince.lab.engine.trials import ATTEMPTS, STOPPED, Patience, Trials
+from weince.shell.errors import UserError
 
 RUNS = Path(__file__).parents[2] / "runs"
 HEAD = 'data = "digits"\nseeds = [1, 2]\n'
@@ -61,7 +61,7 @@ def test_the_papers_grid_tries_as_many_settings_of_both_losses():
     ],
 )
 def test_a_plan_that_cannot_be_carried_out_is_refused(text, says, tmp_path):
-    with pytest.raises(RecipeError) as refused:
+    with pytest.raises(UserError) as refused:
         plan_of(text, tmp_path)
     assert says in str(refused.value)
 
@@ -121,7 +121,7 @@ def test_a_point_that_always_fails_is_given_up(tmp_path):
             trials.give_up(claim, "an error")
             attempts += 1
         assert attempts == ATTEMPTS * 2
-        with pytest.raises(RecipeError, match="no complete setting"):
+        with pytest.raises(UserError, match="no complete setting"):
             concluded(plan, trials.records(plan))
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from sklearn.model_selection import train_test_split
 
-from weince.lab.evaluate import Labelled, neighbour_scores
-from weince.lab.protocols import (
+from weince.lab.evaluation.probes import Labelled, neighbour_scores
+from weince.lab.evaluation.protocols import (
     LIGHTLY,
     PUBLISHED,
     PUBLISHED_RECALL_AT,
@@ -63,7 +63,7 @@ def test_drop_last_scores_whole_batches_alone():
 @pytest.mark.parametrize("schedule", [PUBLISHED, LIGHTLY])
 def test_the_probe_takes_the_steps_that_are_written(schedule, monkeypatch):
     """Plain loops over the same initial weights and order: gradient by formula, Adam and SGD written out."""
-    monkeypatch.setattr("weince.lab.protocols.BATCH", 16)
+    monkeypatch.setattr("weince.lab.evaluation.protocols.BATCH", 16)
     training = clusters(40)
     few = schedule._replace(epochs=2)
     found = train_probe(training, few, 7)

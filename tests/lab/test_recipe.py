@@ -1,8 +1,9 @@
 import pytest
 
 from weince.gate import Gate
-from weince.lab.commands.compare import settings
-from weince.lab.recipe import Recipe, RecipeError, read, write
+from weince.lab.cli.compare import settings
+from weince.lab.tasks.recipe import Recipe, read, write
+from weince.shell.errors import UserError
 
 
 def test_toml_round_trip(tmp_path):
@@ -44,23 +45,23 @@ def test_options_override_the_file_and_the_file_the_preset(tmp_path):
     ],
 )
 def test_wrong_settings_are_refused_by_name(wrong, says):
-    with pytest.raises(RecipeError) as error:
+    with pytest.raises(UserError) as error:
         Recipe(**wrong)
     assert says in str(error.value)
 
 
 def test_every_wrong_setting_is_named_at_once():
-    with pytest.raises(RecipeError) as error:
+    with pytest.raises(UserError) as error:
         Recipe(epochs=0, batch_size=1, colour="red")
     assert all(name in str(error.value) for name in ("`epochs`", "`batch_size`", "`colour`"))
 
 
 def test_files_that_are_no_recipe(tmp_path):
-    with pytest.raises(RecipeError, match="cannot be read"):
+    with pytest.raises(UserError, match="cannot be read"):
         settings([str(tmp_path / "none.toml")])
     (tmp_path / "bad.toml").write_text("epochs = ")
-    with pytest.raises(RecipeError, match="not TOML"):
+    with pytest.raises(UserError, match="not TOML"):
         settings([str(tmp_path / "bad.toml")])
     (tmp_path / "data.toml").write_text('data = "mnist"')
-    with pytest.raises(RecipeError, match="`data`"):
+    with pytest.raises(UserError, match="`data`"):
         settings([str(tmp_path / "data.toml")])

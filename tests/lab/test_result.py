@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from weince.lab.paired import Interval, paired, sentence
-from weince.lab.recipe import Recipe, RecipeError, Run
-from weince.lab.result import METRICS, choose, judge, tidy
+from weince.lab.engine.result import METRICS, choose, judge, tidy
+from weince.lab.intervals import Interval, paired, sentence
+from weince.lab.tasks.recipe import Recipe, Run
+from weince.shell.errors import UserError
 
 RECIPE = Recipe(temperatures=(0.1, 0.2, 0.5), seeds=(1, 2, 3))
 
@@ -64,7 +65,7 @@ def test_a_diverged_run_is_not_chosen_and_a_loss_that_always_diverges_is_refused
     for run, scores in lost.items():
         if run.loss == "weince":
             scores |= {"diverged": True, "scores": dict.fromkeys(METRICS, 0.0)}
-    with pytest.raises(RecipeError, match="WEINCE diverged"):
+    with pytest.raises(UserError, match="WEINCE diverged"):
         choose(RECIPE, lost)
 
 

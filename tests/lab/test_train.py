@@ -4,10 +4,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import weince.lab.contrastive
-from weince.lab.data import load
-from weince.lab.recipe import Recipe, Run
-from weince.lab.train import checkpoints, train
+import weince.lab.training.contrastive
+from weince.lab.data.sets import load
+from weince.lab.tasks.recipe import Recipe, Run
+from weince.lab.training.fit import checkpoints, train
 
 RECIPE = Recipe(epochs=3, device="cpu")
 
@@ -85,7 +85,7 @@ def test_a_checkpoint_cut_short_is_passed_over(images, tmp_path):
 
 def test_both_losses_see_the_same_images_views_and_initial_weights(images, tmp_path, monkeypatch):
     seen = {}
-    make = weince.lab.contrastive.make_criterion
+    make = weince.lab.training.contrastive.make_criterion
 
     def recording(loss, *settings):
         criterion = make(loss, *settings)
@@ -94,7 +94,7 @@ def test_both_losses_see_the_same_images_views_and_initial_weights(images, tmp_p
         )
         return criterion
 
-    monkeypatch.setattr(weince.lab.contrastive, "make_criterion", recording)
+    monkeypatch.setattr(weince.lab.training.contrastive, "make_criterion", recording)
     for loss in ("infonce", "weince", "weince-released"):
         train(Recipe(epochs=1, device="cpu"), Run(loss, 0.2, 5), images, tmp_path / loss, lambda epoch: None)
     assert torch.equal(seen["infonce"][0], seen["weince"][0])

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from weince.lab.views import as_float, make_views
+from weince.lab.training.views import as_float, make_views
 
 SHAPES = {"digits": (64, 1, 8, 8), "cifar10": (64, 3, 32, 32)}
 

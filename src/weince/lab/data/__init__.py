@@ -1,0 +1,1 @@
+"""Readers of ordinary files, and the published sets."""

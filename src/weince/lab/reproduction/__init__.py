@@ -1,0 +1,1 @@
+"""The paper's table, and ours beside it."""

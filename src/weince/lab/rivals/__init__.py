@@ -1,0 +1,1 @@
+"""The losses that are compared, one file each."""

@@ -1,0 +1,1 @@
+"""From images and sentences to a trained encoder."""

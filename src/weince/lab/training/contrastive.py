@@ -1,0 +1,125 @@
+"""The model that is trained: encoder, projection and loss, every random choice of it made from (seed, step)."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from weince import ContestLoss, LossOutput, Options, contest_output
+from weince.contest import Contest
+from weince.gate import Gate, nearness_reference
+from weince.lab.data.sets import Images
+from weince.lab.rivals.criteria import make_criterion
+from weince.lab.tasks.recipe import Recipe, Run
+from weince.lab.training.encoders import make_encoder, make_projection
+from weince.lab.training.launch import synchronised
+from weince.lab.training.views import make_views, own_views_of
+from weince.processes.gather import default_processes, rank, world_size
+from weince.shell.errors import UserError
+
+__all__ = ["Contrastive", "Encoded", "build", "device_of"]
+
+
+def device_of(recipe: Recipe) -> torch.device:
+    """Where a recipe trains and is judged: "auto" is a CUDA GPU when there is one.
+
+    Raises:
+        UserError: it asks for a GPU that is not there.
+    """
+    if recipe.device == "cuda" and not torch.cuda.is_available():
+        raise UserError('Setting `device`: "cuda" needs a CUDA GPU that this PyTorch can use. Found none.')
+    return torch.device("cuda" if recipe.device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+class Encoded(NamedTuple):
+    """The two halves of a model: images -> features h -> embeddings z."""
+
+    encoder: nn.Module
+    projection: nn.Module
+
+
+def build(recipe: Recipe, seed: int, images: Images) -> Encoded:
+    """Encoder and projection with the initial weights that belong to `seed`, whatever the loss."""
+    _, channels, size, _ = images.pixels.shape
+    encoder, width = make_encoder(recipe, channels, size, seed)
+    return Encoded(encoder, make_projection(width, recipe.projection, seed))
+
+
+class Contrastive(LightningModule):
+    """Two views of a batch -> encoder -> projection -> criterion. Every random choice follows from (seed, step)."""
+
+    pixels: Tensor
+
+    def __init__(self, recipe: Recipe, run: Run, images: Images) -> None:
+        super().__init__()
+        self.recipe, self.run = recipe, run
+        self.encoder, self.projection = build(recipe, run.seed, images)
+        self.layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        self.encoder.to(memory_format=self.layout)
+        self.encoder = synchronised(self.encoder, device_of(recipe).type == "cuda")
+        if recipe.compile:
+            self.encoder.compile()
+        self.views = make_views(recipe.data, images.pixels.shape[-1])
+        self.criterion = make_criterion(run.loss, run.temperature, recipe.gate, recipe.rivals)
+        # The whole set lives on the device as bytes; it is data, not state, so checkpoints leave it out.
+        self.register_buffer("pixels", images.pixels, persistent=False)
+        self.measuring_s = 0.0
+        self.steps_per_epoch = len(images.labels) // recipe.batch_size
+        for module in self.criterion.modules():
+            if isinstance(module, ContestLoss):
+                module.register_forward_hook(self._log_tail)
+
+    def train_dataloader(self) -> DataLoader[Tensor]:
+        """Indices of this epoch's batches. Lightning asks anew every epoch, so a resumed run gets the same order."""
+        order = np.random.default_rng([self.run.seed, self.current_epoch]).permutation(len(self.pixels))
+        # The last incomplete batch is dropped; each process takes its share of every batch.
+        batches = order[: self.steps_per_epoch * self.recipe.batch_size].reshape(self.steps_per_epoch, world_size(), -1)
+        own = torch.from_numpy(batches[:, rank()].ravel())
+        return DataLoader(own, self.recipe.batch_size // world_size())  # pyright: ignore
+
+    def training_step(self, index: Tensor) -> Tensor:
+        torch.manual_seed(_mixed(self.run.seed, self.global_step))
+        views = own_views_of(self.views, self.pixels[index]).to(memory_format=self.layout)
+        z_a, z_b = self.projection(self.encoder(views)).chunk(2)
+        loss = self.criterion(z_a, z_b)
+        self._log("loss", loss)
+        return loss
+
+    @torch.no_grad()
+    def _log_tail(self, module: ContestLoss, args: tuple[Contest], output: LossOutput) -> None:
+        gate = self.recipe.gate if self.recipe.gate.needs_fit else Gate()
+        started = time.perf_counter()
+        # InfoNCE fits no tail: it is measured on the same embeddings, so that both can be drawn side by side, and the
+        # time it takes is not InfoNCE's.
+        measure = Options(gate, gather_distributed=True)
+        tail = output.tail if output.tail is not None else contest_output(args[0], options=measure).tail
+        self.measuring_s += time.perf_counter() - started
+        assert tail is not None
+        self._log("weight", output.weight.mean())
+        self._log("slope", tail.slope.mean())
+        self._log("rho_0", nearness_reference(default_processes().values(tail.nearness), gate.quantile))
+
+    def _log(self, name: str, value: Tensor) -> None:
+        self.log(name, value.detach(), on_step=False, on_epoch=True, sync_dist=True, batch_size=self.recipe.batch_size)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.recipe.learning_rate)
+        if self.recipe.schedule == "constant":
+            return optimizer
+        total = self.steps_per_epoch * self.recipe.epochs
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=total)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        self._log("gradient_norm", torch.nn.utils.get_total_norm(gradients))
+
+
+def _mixed(seed: int, step: int) -> int:
+    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0])

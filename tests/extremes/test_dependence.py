@@ -1,0 +1,73 @@
+"""Variances of pairs: against the plain double loop, and against what drawing anew really gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import genpareto, norm
+
+from weince.extremes.dependence import Dyads, covariance
+from weince.extremes.domain import exponential_test_of_pairs, fit_tail_at
+
+
+def test_it_is_the_sum_over_all_pairs_of_pairs_that_share_a_row():
+    generator = np.random.default_rng(0)
+    first, second = generator.integers(6, size=(2, 40))
+    second = np.where(first == second, (second + 1) % 6, second)
+    first[1], second[1] = second[0], first[0]  # the same dyad, seen from its other end
+    influence = generator.standard_normal((40, 2))
+    wanted = np.zeros((2, 2))
+    for i in range(40):
+        for j in range(40):
+            if {first[i], second[i]} & {first[j], second[j]}:
+                wanted += np.outer(influence[i], influence[j])
+    np.testing.assert_allclose(covariance(influence, Dyads(first, second)), wanted)
+
+
+def test_pairs_that_share_nothing_are_independent():
+    influence = np.random.default_rng(1).standard_normal((30, 2))
+    apart = Dyads(np.arange(30), np.arange(30, 60))
+    np.testing.assert_allclose(covariance(influence, apart), covariance(influence, None))
+    assert apart.rows == 60
+
+
+def drawn(generator: np.random.Generator, rows: int, share: float, shape: float):
+    """All pairs of `rows` rows, exactly GPD one by one, with a correlation of share / 2 where they share a row."""
+    effect = generator.standard_normal(rows)
+    first, second = np.triu_indices(rows, 1)
+    normal = np.sqrt(share / 2) * (effect[first] + effect[second])
+    normal += np.sqrt(1 - share) * generator.standard_normal(len(first))
+    y = genpareto.isf(norm.sf(normal), shape, scale=0.1)
+    order = np.argsort(-y)
+    return np.append(y[order], 0.0), Dyads(first[order], second[order])
+
+
+@pytest.mark.parametrize("share", [0.3])
+def test_intervals_cover_where_those_of_independent_pairs_do_not(share: float):
+    """200 draws of 80 rows: 95 % within three standard errors (4.6 points); taken as independent, far less."""
+    generator = np.random.default_rng(2)
+    covered = np.zeros((2, 4))
+    for _ in range(200):
+        similarity, dyads = drawn(generator, 80, share, -0.3)
+        for place, known in enumerate((dyads, None)):
+            tail = fit_tail_at(similarity, known, len(dyads.first))
+            for column, estimate in enumerate((tail.likelihood, tail.moments)):
+                shape, end = estimate.shape_interval, estimate.endpoint_interval
+                covered[place, 2 * column] += shape.low <= -0.3 <= shape.high
+                covered[place, 2 * column + 1] += end.low <= 0.1 / 0.3 <= end.high
+    covered /= 200
+    assert (covered[0] > 0.95 - 0.046).all()
+    assert (covered[1, [0, 2]] < 0.8).all()
+
+
+def test_size_and_power_of_the_test_on_pairs_that_share_rows():
+    """400 draws of 100 rows, level 5 %: at most 8.3 % (three standard errors); taken as independent, 20 % or more."""
+    generator = np.random.default_rng(3)
+
+    def rejected(shape: float, as_pairs: bool) -> bool:
+        similarity, dyads = drawn(generator, 100, 0.3, shape)
+        return exponential_test_of_pairs(similarity[:-1], dyads if as_pairs else None).p_value <= 0.05
+
+    assert np.mean([rejected(0.0, True) for _ in range(400)]) <= 0.083
+    assert np.mean([rejected(0.0, False) for _ in range(400)]) >= 0.2
+    assert np.mean([rejected(-0.2, True) for _ in range(100)]) >= 0.95
