@@ -9,29 +9,25 @@ from importlib import import_module
 __all__ = ["main"]
 
 COMMANDS = {
-    **{name: f"lab.cli.{name}" for name in ("compare", "train", "study", "data", "simcse", "report")},
+    **{name: f"lab.cli.{name}" for name in ("compare", "recipes", "train", "data", "report")},
     "diagnose": "diagnosis.command",
     "noise-floor": "diagnosis.noise_floor_command",
 }
 USAGE = """\
-usage: weince COMMAND [OPTIONS]
+usage: weince COMMAND [OPTIONS]        weince COMMAND --help shows every option
 
-  compare [RECIPE.toml] [OPTIONS]   train an encoder with InfoNCE and with WEINCE alike, freeze it, and report which
-                                    features are better. Without options: handwritten digits, two minutes on a CPU.
-  compare --help                    all settings
-  train [RECIPE.toml] [OPTIONS]     one run of it: --loss weince --temperature 0.1 --seed 7
-                                    Both go on where they were stopped, and run under torchrun and srun.
-  study PLAN.toml [OPTIONS]         settings of several arms tried alike, by any number of workers on any machines;
-                                    study work FOLDER, study report FOLDER. What is finished is never lost.
-  data NAME [--data-dir DIR]        fetch a published set of images: checked, and taken up where it was cut.
-  simcse [RECIPE.toml] [OPTIONS]    the same question of sentences: SimCSE with both losses, any encoder of the
-                                    Hugging Face hub, judged on STS-B; --stsb-dir DIR
-  report [RUNS]                     the paper's table and ours: what was run, from what, and why the rest was not
-  diagnose FILE [OPTIONS]           is the tail of these embeddings Weibull, with an end at 1? A verdict with a test
-                                    that can say no, figures and a page. .npy .npz .parquet .safetensors .pt
-  diagnose --help                   all settings
-  noise-floor [--output DIR]        the paper's toy: what a softmax cannot learn of a shortfall law, simulated beside
-                                    theory, in seconds.
+  compare [RECIPE] [OPTIONS]   which loss is better on a task: InfoNCE, WEINCE and others tuned alike, chosen on
+                               validation data, reported on test data, paired by seed. Without options: handwritten
+                               digits, two minutes on a CPU. Goes on where it was stopped; any number of workers.
+  compare work FOLDER          one more worker on it, on this or another machine
+  compare report FOLDER        its report anew, finished or not
+  recipes [NAME]               the recipes that the package carries; or one, to be copied and edited
+  train [RECIPE] [OPTIONS]     one run on images: --loss weince --temperature 0.1 --seed 7
+  data NAME                    fetch a published set of images
+  report [RESULTS]             the paper's table and ours: what was run, from what, and why the rest was not
+  diagnose FILE [OPTIONS]      is the tail of these embeddings Weibull, with an end at 1? A verdict with a test that can
+                               say no, figures and a page. .npy .npz .parquet .safetensors .pt
+  noise-floor                  the paper's toy: what a softmax cannot learn of a shortfall law, in seconds
   --version
 """
 

@@ -39,7 +39,7 @@ def first() -> bool:
 
 
 @contextmanager
-def bar(console: Console, what: str, unit: str) -> Iterator[Callable[[str, int, int], None]]:
+def bar(console: Console, what: str, unit: str) -> Iterator[Callable[[str, float, float], None]]:
     """A progress bar, told what is being done, how much of it is done and of how much."""
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeElapsedColumn(),

@@ -17,14 +17,16 @@ __all__ = ["run"]
 
 @dataclass(frozen=True)
 class Options:
-    """The published rows beside what was found here, and why a row was not run: table.csv, table.png, table.html."""
+    """The published rows beside what was found here, and why a row was not run: table.csv, table.svg, table.html."""
 
-    runs: Annotated[Path, tyro.conf.Positional] = Path("runs")
-    """Folder of recipes (*.toml) and results (NAME/result.json, NAME/study.json)."""
+    results: Annotated[Path, tyro.conf.Positional] = Path("results")
+    """Folder of what was found, NAME.json."""
+    runs: Path = Path("runs")
+    """Folder of comparisons carried out here, NAME/result.json, for what RESULTS lacks."""
     data_dir: Path = Path("data")
     """Folder of the sets of images, looked at to say why a recipe was not run."""
-    output: Path | None = None
-    """Where the table goes; RUNS when not given."""
+    output: Path = Path("runs/table")
+    """Where the table goes."""
 
 
 def run(words: Sequence[str]) -> int:
@@ -38,7 +40,7 @@ def _report(words: Sequence[str]) -> None:
     from weince.lab.reproduction.report import print_table, write_table
 
     console = Console()
-    known, others = collected(options.runs, options.data_dir)
-    page = write_table(known, others, options.output or options.runs)
+    known, others = collected(options.results, options.runs, options.data_dir)
+    page = write_table(known, others, options.output)
     print_table(known, others, console)
     console.out(f"{page} shows it with a figure; table.csv beside it holds every number.", highlight=False)

@@ -16,7 +16,7 @@ import torch
 from weince.lab.data.archives import binary_cifar, binary_stl10, npz_imagenet32, pickled
 from weince.lab.data.images import Images, Parts, resized
 from weince.lab.data.pictures import class_folders, parquet_files, tiny_imagenet
-from weince.lab.tasks.recipe import Data, Recipe
+from weince.lab.data.settings import Data, ImageData
 from weince.shell.errors import UserError
 
 __all__ = ["LAYOUTS", "Images", "Layout", "Splits", "find", "load"]
@@ -92,6 +92,11 @@ class Splits(NamedTuple):
     pretraining: Images
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know of how they were read."""
+        return ()
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of every pixel and label, so that a continued comparison can tell its data from other data."""
         digest = hashlib.sha256()
@@ -102,7 +107,7 @@ class Splits(NamedTuple):
         return digest.hexdigest()
 
 
-def load(recipe: Recipe) -> Splits:
+def load(recipe: ImageData) -> Splits:
     """Read, subset and split the data of a recipe. The split depends on `split_seed` alone, never on a run's seed.
 
     Raises:
@@ -120,11 +125,6 @@ def load(recipe: Recipe) -> Splits:
         pretraining = _drawn(unlabelled, recipe)
     else:
         pretraining = training if recipe.pretrain_on == "training" else rest
-    if len(pretraining.labels) < recipe.batch_size:
-        raise UserError(
-            f"Setting `batch_size`: should be at most the number of training images, {len(pretraining.labels)}. "
-            f"Found {recipe.batch_size}."
-        )
     return Splits(training, validation, test, pretraining)
 
 
@@ -137,7 +137,7 @@ def find(data: Data, folder: Path) -> tuple[Layout, Path] | None:
     return None
 
 
-def _published(recipe: Recipe) -> Parts:
+def _published(recipe: ImageData) -> Parts:
     if recipe.data == "digits":
         return Parts(_digits(), None)
     folder = recipe.data_dir
@@ -157,7 +157,7 @@ def _published(recipe: Recipe) -> Parts:
     )
 
 
-def _drawn(unlabelled: Images, recipe: Recipe) -> Images:
+def _drawn(unlabelled: Images, recipe: ImageData) -> Images:
     total, count = len(unlabelled.labels), recipe.pretrain_subset
     if count is None or count == total:
         return unlabelled
@@ -176,14 +176,14 @@ def _digits() -> Images:
     return Images(torch.from_numpy(pixels), torch.from_numpy(np.asarray(labels)).long())
 
 
-def _share(images: Images, count: int, recipe: Recipe, setting: str) -> Images:
+def _share(images: Images, count: int, recipe: ImageData, setting: str) -> Images:
     total = len(images.labels)
     if count > total:
         raise UserError(f"Setting `{setting}`: should be at most the {total} images there are. Found {count}.")
     return images if count == total else _parts(images, count, recipe, f"`{setting}`")[1]
 
 
-def _parts(images: Images, size: float, recipe: Recipe, what: str) -> tuple[Images, Images]:
+def _parts(images: Images, size: float, recipe: ImageData, what: str) -> tuple[Images, Images]:
     """What is left, and a stratified part of `size` (a share, or a count)."""
     from sklearn.model_selection import train_test_split
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from weince.lab.tasks.text_recipe import TextRecipe
+from weince.lab.data.settings import SentenceData
 from weince.shell.errors import UserError
 
 __all__ = ["Pairs", "Text", "load_text", "read_pairs", "read_sentences"]
@@ -39,7 +39,7 @@ class Text(NamedTuple):
         return hashlib.sha256(repr(self).encode()).hexdigest()
 
 
-def load_text(recipe: TextRecipe) -> Text:
+def load_text(recipe: SentenceData) -> Text:
     """The sentences and pairs of a recipe. The subset depends on `split_seed` alone, never on a run's seed.
 
     Raises:
@@ -63,10 +63,6 @@ def load_text(recipe: TextRecipe) -> Text:
             )
         order = np.random.default_rng(recipe.split_seed).permutation(len(found))
         found = tuple(found[at] for at in np.sort(order[: recipe.subset]))
-    if len(found) < recipe.batch_size:
-        raise UserError(
-            f"Setting `batch_size`: should be at most the number of sentences, {len(found)}. Found {recipe.batch_size}."
-        )
     return Text(found, dev, test)
 
 

@@ -1,31 +1,33 @@
 """The paper's table and ours: for every published row, and every recipe beside them, what was found, from what, or why
 not.
 
-    <runs>/*.toml                   recipes of `weince compare`, `weince study` and `weince simcse`
-    <runs>/<name>/result.json       what they found (study.json that of a study)
-    <runs>/done/<name>/...          the same, of others, where <runs>/<name> has none
+    recipes of the package          what each row needs
+    <results>/<name>.json           what was found
+    <runs>/<name>/result.json       what was found here, where there is nothing of that name
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from weince.lab.cli.settings import named, recipes
 from weince.lab.data.sets import LAYOUTS, find
-from weince.lab.engine.plan import Plan, read_plan
+from weince.lab.engine.recipe import Comparison
 from weince.lab.intervals import Interval, paired
 from weince.lab.reproduction.published import Published, published
-from weince.lab.tasks.recipe import Data, Loss, Recipe, read
-from weince.lab.tasks.text_recipe import TextRecipe
+from weince.lab.tasks import recipe_class
+from weince.lab.tasks.images_recipe import ImagesRecipe
 from weince.shell.errors import UserError
 from weince.shell.files import read_json
+from weince.shell.words import count
 
 __all__ = ["COMPARED", "Line", "Score", "collected", "tidy_lines"]
 
-COMPARED: tuple[Loss, ...] = ("infonce", "weince", "weince-released")
+COMPARED = ("infonce", "weince", "weince-released")
 IMAGES = {
     "digits": 1_797,
     "cifar10": 50_000,
@@ -39,8 +41,7 @@ SHOWN = (
     ("own", "linear_accuracy"), ("own", "recall_at_1"), ("published", "linear_accuracy"), ("published", "recall_at_1"),
     ("lightly", "linear_accuracy"), ("lightly", "knn_accuracy"), ("own", "spearman"),
 )  # fmt: skip
-"""(protocol, metric) of a recipe that has no published row."""
-Kind = Recipe | Plan | TextRecipe
+"""(evaluation, metric) of a recipe that has no published row."""
 
 
 class Score(NamedTuple):
@@ -82,7 +83,7 @@ class Line(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """A finished comparison: (protocol, metric) -> loss -> (temperature, scores by seed)."""
+    """A finished comparison: (evaluation, metric) -> loss -> (temperature, scores by seed)."""
 
     benchmark: str
     encoder: str
@@ -91,35 +92,33 @@ class _Found(NamedTuple):
     made: Mapping[str, Any]
 
 
-def collected(folder: Path, data_dir: Path) -> tuple[list[Line], list[Line]]:
+def collected(results: Path, runs: Path, data_dir: Path) -> tuple[list[Line], list[Line]]:
     """The lines of the table.
 
     Args:
-        folder: of recipes and results.
+        results: folder of result files, NAME.json.
+        runs: folder of comparisons carried out here, NAME/result.json.
         data_dir: folder of the sets of images, as `weince data` unpacks them or each in a folder of its name.
 
     Returns:
         Those of the published rows, those of one recipe together, and those of all other recipes and results, by name.
 
     Raises:
-        UserError: no such folder, or a recipe or result in it that cannot be read.
+        UserError: no folder of results.
     """
-    if not folder.is_dir():
-        raise UserError(f"Option RUNS: should be a folder of recipes and results. Found no folder {folder}.")
-    recipes = {_own(recipe).name: recipe for recipe in map(_recipe, sorted(folder.glob("*.toml")))}
-    paths = {
-        path.parent.name: path
-        for pattern in ("done/*/study.json", "done/*/result.json", "*/study.json", "*/result.json")
-        for path in sorted(folder.glob(pattern))
-    }
+    if not results.is_dir():
+        raise UserError(f"Option RESULTS: should be a folder of results, NAME.json. Found no folder {results}.")
+    known = {name: _recipe(name) for name in recipes()}
+    paths = {path.parent.name: path for path in sorted(runs.glob("*/result.json"))}
+    paths |= {path.stem: path for path in sorted(results.glob("*.json"))}
     names = list(dict.fromkeys(row.recipe for row in published()))
     rows = sorted(published(), key=lambda row: names.index(row.recipe))
-    known = [_line(row.recipe, "published", row.metric, row, recipes, paths, folder, data_dir) for row in rows]
+    of = [_line(row.recipe, "published", row.metric, row, known, paths, runs, data_dir) for row in rows]
     others = []
-    for name in sorted((set(recipes) | set(paths)) - set(names)):
-        those = [_line(name, *shown, None, recipes, paths, folder, data_dir) for shown in SHOWN]
+    for name in sorted((set(known) | set(paths)) - set(names)):
+        those = [_line(name, *shown, None, known, paths, runs, data_dir) for shown in SHOWN]
         others += [line for line in those if line.scores] or those[:1]
-    return known, others
+    return of, others
 
 
 def tidy_lines(lines: list[Line]) -> list[dict[str, Any]]:
@@ -149,15 +148,9 @@ def tidy_lines(lines: list[Line]) -> list[dict[str, Any]]:
     return rows
 
 
-def _recipe(path: Path) -> Kind:
-    settings = read(path)
-    if "study" in settings:
-        return read_plan(path, {})
-    return Recipe(**settings) if "data" in settings else TextRecipe(**settings)
-
-
-def _own(recipe: Kind) -> Recipe | TextRecipe:
-    return recipe.recipe if isinstance(recipe, Plan) else recipe
+def _recipe(name: str) -> Comparison:
+    settings = named(name)
+    return recipe_class(settings["task"])(**settings)
 
 
 def _line(
@@ -165,12 +158,12 @@ def _line(
     protocol: str,
     metric: str,
     row: Published | None,
-    recipes: Mapping[str, Kind],
+    known: Mapping[str, Comparison],
     paths: Mapping[str, Path],
-    folder: Path,
+    runs: Path,
     data_dir: Path,
 ) -> Line:
-    recipe = recipes.get(name)
+    recipe = known.get(name)
     try:
         found, unread = (_found(paths[name], recipe) if name in paths else None), ""
     except UserError as error:
@@ -179,9 +172,7 @@ def _line(
         protocol = "own"
     if found is None:
         benchmark, encoder = (row.benchmark, row.encoder) if row else _what(recipe)
-        budget, because = (
-            ("", f"{folder} has no recipe of it") if recipe is None else _missing(recipe, folder, data_dir)
-        )
+        budget, because = ("", "there is no recipe of it") if recipe is None else _missing(recipe, runs, data_dir)
         return Line(name, benchmark, encoder, metric, protocol, row, {}, {}, budget, {}, unread or because)
     scored = found.scores.get((protocol, metric), {})
     if not scored and protocol == "published" and row is not None:  # scored by our own protocol alone
@@ -203,114 +194,66 @@ def _line(
     return Line(*where, scores, differences, found.budget, found.made, because)
 
 
-def _what(recipe: Kind | None) -> tuple[str, str]:
-    own = recipe and _own(recipe)
-    if own is None:
+def _what(recipe: Comparison | None) -> tuple[str, str]:
+    """Benchmark and encoder."""
+    if recipe is None:
         return "", ""
-    return ("stsb" if isinstance(own, TextRecipe) else own.data), own.encoder
+    return (recipe.data if isinstance(recipe, ImagesRecipe) else "stsb"), recipe.model_dump()["encoder"]
 
 
-def _missing(recipe: Kind, folder: Path, data_dir: Path) -> tuple[str, str]:
+def _missing(recipe: Comparison, runs: Path, data_dir: Path) -> tuple[str, str]:
     """What a recipe would take, and why it was not run."""
-    own = _own(recipe)
-    if isinstance(recipe, Plan):
-        runs, command = sum(recipe.count(arm) for arm in recipe.arms) * len(own.seeds), "study"
-    else:
-        runs = len(recipe.losses) * len(recipe.temperatures) * len(recipe.seeds)
-        command = "compare" if isinstance(recipe, Recipe) else "simcse"
-    name = own.name
-    amount = _sentences(own) if isinstance(own, TextRecipe) else f"{_images(own):,} images"
-    budget = f"{amount}, {own.epochs} epochs, {runs} runs"
-    began = [*(folder / name / "runs").glob("*/validation.json"), *(folder / name / "runs").glob("*/scores.json")]
+    plan, told = recipe.plan(), recipe.model_dump()
+    trials = sum(plan.count(arm) * len(plan.seeds) for arm in plan.arms if plan.arms[arm].follows is None)
+    budget = f"{_amount(told)}, {count(told['epochs'], 'epoch')}, {count(trials, 'run')}"
+    began = list((runs / recipe.name / "runs").glob("*/validation.json"))
     if began:
-        return budget, f"not finished: {len(began)} of {runs} runs"
+        return budget, f"not finished: {len(began)} of {count(trials, 'run')}"
     reasons = []
-    if (own.precision == "bf16-mixed" or own.device == "cuda") and not torch.cuda.is_available():
+    if (told["precision"] == "bf16-mixed" or told["device"] == "cuda") and not torch.cuda.is_available():
         reasons.append("it is for a GPU, and there is none here")
-    if isinstance(own, Recipe) and own.data in LAYOUTS and not _held(own.data, data_dir):
-        reasons.append(f"{data_dir} holds no {own.data}")
-    return budget, "; ".join(reasons) or f"it was not started (weince {command} {folder / name}.toml)"
+    if isinstance(recipe, ImagesRecipe) and recipe.data in LAYOUTS:
+        places = (data_dir, data_dir / recipe.data, data_dir / recipe.data.replace("-", "_"))
+        if not any(find(recipe.data, place) for place in places):
+            reasons.append(f"there is no {recipe.data} here")
+    return budget, "; ".join(reasons) or f"it was not started (weince compare {recipe.name})"
 
 
-def _held(data: Data, folder: Path) -> bool:
-    return any(find(data, place) for place in (folder, folder / data, folder / data.replace("-", "_")))
+def _amount(told: Mapping[str, Any]) -> str:
+    if told["task"] == "sentences":
+        return f"{told['subset']:,} sentences" if told.get("subset") else "all sentences"
+    if told["data"] == "stl10":
+        return f"{told.get('pretrain_subset') or IMAGES['stl10']:,} images"
+    images = told.get("subset") or IMAGES.get(told["data"], 0)
+    if told["pretrain_on"] == "training":
+        images = round(images * (1 - told["validation_fraction"]))
+    return f"{images:,} images"
 
 
-def _images(recipe: Recipe) -> int:
-    if recipe.data == "stl10":
-        return recipe.pretrain_subset or IMAGES["stl10"]
-    count = recipe.subset or IMAGES.get(recipe.data, 0)
-    return count if recipe.pretrain_on != "training" else round(count * (1 - recipe.validation_fraction))
-
-
-def _sentences(recipe: TextRecipe) -> str:
-    return f"{recipe.subset:,} sentences" if recipe.subset else "all sentences"
-
-
-def _found(path: Path, recipe: Kind | None) -> _Found:
+def _found(path: Path, recipe: Comparison | None) -> _Found:
     result = read_json(path)
     try:
-        if path.name == "study.json":
-            return _of_study(result)
-        return _of_text(result) if "text" in result else _of_images(result, recipe)
-    except (KeyError, TypeError, StopIteration) as error:
-        raise UserError(f"{path} is not a result that this version reads: it lacks {error}") from None
-
-
-def _of_images(result: Mapping[str, Any], recipe: Kind | None) -> _Found:
-    asked = result["recipe"]
-    scores: dict[tuple[str, str], dict[str, tuple[float, list[float]]]] = {}
-    for row in _tuned(result):
-        for seed in asked["seeds"]:
-            run = _run(result["test"], row, seed)
-            for protocol, by_metric in {"own": run["scores"], **run.get("protocols", {})}.items():
-                for metric, value in by_metric.items():
-                    scores.setdefault((protocol, metric), {}).setdefault(row["loss"], (row["temperature"], []))[
-                        1
-                    ].append(value)
-    runs = result["validation"]
-    budget = f"{result['images']['pretraining']:,} images, {asked['epochs']} epochs, {len(runs)} runs"
-    budget += _hours(sum(run["train_seconds"] for run in runs))
-    if isinstance(recipe, Recipe):
-        other = [text.split(":")[0] for text in Recipe(**asked).differences(recipe)]
-        budget += f"; other than the recipe: {', '.join(other)}" if other else ""
-    return _Found(asked["data"], asked["encoder"], scores, budget, result["made"])
-
-
-def _of_study(result: Mapping[str, Any]) -> _Found:
-    asked, arms = result["plan"]["recipe"], result["plan"]["arms"]
-    scores: dict[tuple[str, str], dict[str, tuple[float, list[float]]]] = {}
-    for row in result["rows"]:
-        loss = arms[row["arm"]]["loss"]
-        for metric, values in row["by_seed"].items():
-            # Of several arms with one loss the first that is tuned.
-            if row["tuned"] and loss not in (those := scores.setdefault(("own", metric), {})):
-                those[loss] = (row["settings"].get("temperature"), values)
-    count = _images(Recipe(**asked))
-    budget = f"{count:,} images, {asked['epochs']} epochs, {len(result['tried'])} runs"
-    budget += _hours(sum(run["seconds"] for run in result["tried"]))
-    return _Found(asked["data"], asked["encoder"], scores, budget, result["made"])
-
-
-def _of_text(result: Mapping[str, Any]) -> _Found:
-    asked = result["recipe"]
-    by_loss = {
-        row["loss"]: (row["temperature"], [_run(result["test"], row, seed)["spearman"] for seed in asked["seeds"]])
-        for row in _tuned(result)
-    }
-    budget = f"{result['text']['sentences']:,} sentences, {asked['epochs']} epochs, {len(result['dev'])} runs"
-    budget += _hours(sum(run["train_seconds"] for run in result["dev"]))
-    return _Found("stsb", asked["encoder"], {("own", "spearman"): by_loss}, budget, result["made"])
-
-
-def _tuned(result: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    return (row for row in result["rows"] if row["kind"] == "tuned")
-
-
-def _run(runs: list[Mapping[str, Any]], row: Mapping[str, Any], seed: int) -> Mapping[str, Any]:
-    wanted = (row["loss"], row["temperature"], seed)
-    return next(run for run in runs if (run["loss"], run["temperature"], run["seed"]) == wanted)
-
-
-def _hours(seconds: float) -> str:
-    return f", {seconds / 3600:.1f} h" if seconds >= 3600 else f", {seconds / 60:.0f} min"
+        asked = result["settings"]
+        scores: dict[tuple[str, str], dict[str, tuple[float, list[float]]]] = {}
+        for row in result["rows"]:
+            if row["kind"] not in ("tuned", "one"):
+                continue
+            by = {("own", metric): values for metric, values in row["by_seed"].items()}
+            for protocol in row["others"][0]:
+                for metric in row["others"][0][protocol]:
+                    by[protocol, metric] = [seed[protocol][metric] for seed in row["others"]]
+            for key, values in by.items():
+                # Of several arms with one loss the first that is tuned.
+                scores.setdefault(key, {}).setdefault(row["loss"], (row["settings"].get("temperature"), values))
+        seconds = sum(run["seconds"] for run in result["runs"])
+        spent = f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
+        runs = count(len(result["runs"]), "run")
+        budget = f"{_amount(asked)}, {count(asked['epochs'], 'epoch')}, {runs}, {spent}"
+        if recipe is not None:
+            now = recipe.told()
+            other = [key for key in now if key not in recipe.FREE and now[key] != asked.get(key)]
+            budget += f"; other than the recipe: {', '.join(other)}" if other else ""
+        benchmark = asked["data"] if result["task"] == "images" else "stsb"
+        return _Found(benchmark, asked["encoder"], scores, budget, result["made"])
+    except (KeyError, TypeError, IndexError) as error:
+        raise UserError(f"{path.name} is not a result that this version reads: it lacks {error}") from None

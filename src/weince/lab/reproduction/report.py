@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from weince.lab.engine.result import METRICS, NAMES
 from weince.lab.intervals import Interval
-from weince.lab.pages.figures import COLOURS, panels
+from weince.lab.pages.figures import panels
 from weince.lab.reproduction.paper import COMPARED, Line, Score, tidy_lines
+from weince.lab.rivals import COLOURS, NAMES
+from weince.lab.tasks.images_recipe import METRICS
 from weince.shell.files import write_bytes, write_csv, write_text
 from weince.shell.pages import render
 

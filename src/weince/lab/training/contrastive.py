@@ -15,10 +15,10 @@ from weince import ContestLoss, LossOutput, Options, contest_output
 from weince.contest import Contest
 from weince.gate import Gate, nearness_reference
 from weince.lab.data.sets import Images
-from weince.lab.rivals.criteria import make_criterion
-from weince.lab.tasks.recipe import Recipe, Run
+from weince.lab.rivals import make_criterion
+from weince.lab.training.batch_norm import synchronised
 from weince.lab.training.encoders import make_encoder, make_projection
-from weince.lab.training.launch import synchronised
+from weince.lab.training.settings import ImageSettings, Run
 from weince.lab.training.views import make_views, own_views_of
 from weince.processes.gather import default_processes, rank, world_size
 from weince.shell.errors import UserError
@@ -26,7 +26,7 @@ from weince.shell.errors import UserError
 __all__ = ["Contrastive", "Encoded", "build", "device_of"]
 
 
-def device_of(recipe: Recipe) -> torch.device:
+def device_of(recipe: ImageSettings) -> torch.device:
     """Where a recipe trains and is judged: "auto" is a CUDA GPU when there is one.
 
     Raises:
@@ -44,7 +44,7 @@ class Encoded(NamedTuple):
     projection: nn.Module
 
 
-def build(recipe: Recipe, seed: int, images: Images) -> Encoded:
+def build(recipe: ImageSettings, seed: int, images: Images) -> Encoded:
     """Encoder and projection with the initial weights that belong to `seed`, whatever the loss."""
     _, channels, size, _ = images.pixels.shape
     encoder, width = make_encoder(recipe, channels, size, seed)
@@ -56,7 +56,7 @@ class Contrastive(LightningModule):
 
     pixels: Tensor
 
-    def __init__(self, recipe: Recipe, run: Run, images: Images) -> None:
+    def __init__(self, recipe: ImageSettings, run: Run, images: Images) -> None:
         super().__init__()
         self.recipe, self.run = recipe, run
         self.encoder, self.projection = build(recipe, run.seed, images)

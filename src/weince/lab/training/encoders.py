@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from weince.lab.tasks.recipe import Recipe
+from weince.lab.training.settings import ImageSettings
 from weince.shell.errors import UserError
 
 __all__ = ["make_encoder", "make_projection"]
@@ -16,7 +16,7 @@ SMALL_IMAGES = 64
 """Edge length in pixels up to which a ResNet gets a 3x3 stem and no max-pool."""
 
 
-def make_encoder(recipe: Recipe, channels: int, size: int, seed: int) -> tuple[nn.Module, int]:
+def make_encoder(recipe: ImageSettings, channels: int, size: int, seed: int) -> tuple[nn.Module, int]:
     """An encoder with initial weights drawn from `seed`, and the width of its features.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import pickle
 import signal
@@ -22,16 +23,16 @@ from lightning.pytorch.strategies import DDPStrategy
 from safetensors.torch import save as to_safetensors
 
 from weince.lab.data.sets import Images
-from weince.lab.tasks.recipe import Recipe, Run
+from weince.lab.launch import first_does, launched
 from weince.lab.training.contrastive import Contrastive, Encoded, device_of
-from weince.lab.training.launch import first_does, launched
+from weince.lab.training.settings import ImageSettings, Run
 from weince.processes.gather import rank
 from weince.shell.errors import UserError
 from weince.shell.files import write_bytes, write_csv
 
 __all__ = ["Trained", "checkpoints", "train"]
 
-LAYOUT = 1
+LAYOUT = 2
 """Of checkpoints; another number is another version's."""
 
 
@@ -95,7 +96,7 @@ class _Keep(Callback):
         write_bytes(self.folder / f"{epoch:05d}.safetensors", to_safetensors(state))
 
 
-def _kept(recipe: Recipe, folder: Path) -> list[Callback]:
+def _kept(recipe: ImageSettings, folder: Path) -> list[Callback]:
     return [] if recipe.keep_every is None else [_Keep(folder / "kept", recipe.keep_every)]
 
 
@@ -112,7 +113,7 @@ class Trained(NamedTuple):
         return not all(bool(torch.isfinite(value).all()) for value in values)
 
 
-def train(recipe: Recipe, run: Run, images: Images, folder: Path, on_epoch: Callable[[int], None]) -> Trained:
+def train(recipe: ImageSettings, run: Run, images: Images, folder: Path, on_epoch: Callable[[int], None]) -> Trained:
     """Train one run to its end, from its newest whole checkpoint if `folder` holds one.
 
     Leaves history.csv, TensorBoard events, encoder.safetensors and projection.safetensors in `folder`.
@@ -175,8 +176,8 @@ class _WholeFiles(TorchCheckpointIO):
 class _Origin(Callback):
     """What a checkpoint is of, written into it."""
 
-    def __init__(self, recipe: Recipe, run: Run) -> None:
-        self.says = {"layout": LAYOUT, "recipe": recipe.model_dump_json(), "run": run.slug}
+    def __init__(self, recipe: ImageSettings, run: Run) -> None:
+        self.says = {"layout": LAYOUT, "settings": recipe.model_dump_json(), "run": list(run)}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["weince"] = self.says
@@ -192,7 +193,7 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("[0-9]*.ckpt"), reverse=True)
 
 
-def _newest_whole(folder: Path, recipe: Recipe, run: Run) -> Path | None:
+def _newest_whole(folder: Path, recipe: ImageSettings, run: Run) -> Path | None:
     folder.mkdir(parents=True, exist_ok=True)
     for draft in folder.glob(".*.ckpt.*"):  # of a process that was killed while it wrote
         draft.unlink()
@@ -212,15 +213,15 @@ def _newest_whole(folder: Path, recipe: Recipe, run: Run) -> Path | None:
     return None
 
 
-def _check_origin(path: Path, content: dict[str, Any], recipe: Recipe, run: Run) -> None:
+def _check_origin(path: Path, content: dict[str, Any], recipe: ImageSettings, run: Run) -> None:
     says = content.get("weince", {})
     if says.get("layout") != LAYOUT:
         found = f"layout {says['layout']}" if "layout" in says else "no note of its origin"
         other = [f"it was written by another version ({found}; expected layout {LAYOUT})"]
     else:
-        other = recipe.differences(Recipe.model_validate_json(says["recipe"]))
-        if says["run"] != run.slug:
-            other.append(f"run: {says['run']} there, {run.slug} now")
+        other = recipe.differences(json.loads(says["settings"]))
+        if says["run"] != list(run):
+            other.append(f"run: {says['run']} there, {list(run)} now")
     if other:
         raise UserError(f"Checkpoint {path} does not belong to this run: {'; '.join(other)}. Remove it to start anew.")
 

@@ -34,8 +34,7 @@ from transformers import PrinterCallback, TrainerCallback
 from weince import INFONCE
 from weince.adapters.sentence_transformers import WEINCELoss
 from weince.lab.data.text import Pairs, Text
-from weince.lab.tasks.recipe import Run
-from weince.lab.tasks.text_recipe import CARRIED, TextRecipe
+from weince.lab.training.settings import CARRIED, Run, SentenceSettings
 from weince.shell.errors import UserError
 from weince.shell.files import write_csv
 
@@ -71,7 +70,7 @@ class Trained(NamedTuple):
         return not math.isfinite(self.dev)
 
 
-def place(recipe: TextRecipe) -> torch.device:
+def place(recipe: SentenceSettings) -> torch.device:
     """Where a recipe trains: "auto" is a CUDA GPU when there is one.
 
     Raises:
@@ -89,7 +88,7 @@ def place(recipe: TextRecipe) -> torch.device:
     return torch.device("cuda")
 
 
-def load_encoder(recipe: TextRecipe) -> SentenceTransformer:
+def load_encoder(recipe: SentenceSettings) -> SentenceTransformer:
     """The encoder of a recipe, as it is before training: tokens to one vector a sentence.
 
     A module that only normalises is left out: cosine similarity does not see it, and a head would.
@@ -179,7 +178,9 @@ def spearman(found: np.ndarray, pairs: Pairs) -> float:
     return float(spearmanr(pairs.scores, found)[0])  # pyright: ignore
 
 
-def train_simcse(recipe: TextRecipe, run: Run, text: Text, folder: Path, on_step: Callable[[int], None]) -> Trained:
+def train_simcse(
+    recipe: SentenceSettings, run: Run, text: Text, folder: Path, on_step: Callable[[int], None]
+) -> Trained:
     """Train one run with SentenceTransformerTrainer, from the start: it leaves no checkpoint and takes up none.
 
     Leaves history.csv in `folder`: step, loss, gradient norm, learning rate, mean weight of the shortfall coordinate,
@@ -235,7 +236,7 @@ class _Watch(TrainerCallback):
     """Looks on: rows of the history, and the best state by dev Spearman where the recipe asks for it."""
 
     def __init__(
-        self, recipe: TextRecipe, encoder: SentenceTransformer, dev: Pairs, on_step: Callable[[int], None]
+        self, recipe: SentenceSettings, encoder: SentenceTransformer, dev: Pairs, on_step: Callable[[int], None]
     ) -> None:
         self.recipe, self.encoder, self.dev, self.on_step = recipe, encoder, dev, on_step
         self.weights: list[Tensor] = []
@@ -283,7 +284,7 @@ class _Watch(TrainerCallback):
         return value
 
 
-def _with_head(encoder: SentenceTransformer, recipe: TextRecipe) -> SentenceTransformer:
+def _with_head(encoder: SentenceTransformer, recipe: SentenceSettings) -> SentenceTransformer:
     """The model that is trained: the same modules, and the head behind them."""
     if recipe.head == "none":
         return encoder

@@ -8,7 +8,7 @@ import kornia.augmentation as augment
 import torch
 from torch import Tensor
 
-from weince.lab.tasks.recipe import Data
+from weince.lab.data.settings import Data
 from weince.lab.training.augmentations import ColourJitter, Crop
 from weince.processes.gather import rank, world_size
 

@@ -1,0 +1,307 @@
+"""The choice: settings by validation scores, from complete seeds alone; the chosen ones compared on test, seed by seed.
+
+Everything here follows from a plan and the records of its finished trials, at any time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from weince.lab.engine.plan import Plan, Point, words
+from weince.lab.intervals import Interval, paired, sentence
+from weince.shell.errors import UserError
+from weince.shell.words import count
+
+__all__ = ["Record", "chosen", "concluded", "wanted"]
+
+
+class Record(NamedTuple):
+    """A finished run: one seed of a trial."""
+
+    point: Point
+    settings: dict[str, Any]
+    seed: int
+    validation: Mapping[str, Any]
+    test: Mapping[str, Any] | None
+
+    @property
+    def key(self) -> str:
+        """Its settings, as JSON."""
+        return json.dumps(self.settings, sort_keys=True)
+
+
+def chosen(plan: Plan, records: Sequence[Record]) -> dict[str, str]:
+    """The settings of each arm, as JSON, with the best validation score, mean over the plan's seeds.
+
+    Settings without all of these seeds, or that diverged from one, are left out; so is an arm that has no other. Of
+    equal ones the first is taken. An arm that follows another has what was chosen there, its own settings over it.
+    """
+    best = {}
+    for name, arm in plan.arms.items():
+        if arm.follows is None:
+            means = {
+                settings: float(np.mean([run.validation["scores"][plan.select_by] for run in by_seed.values()]))
+                for settings, by_seed in _complete(records, name, plan.seeds).items()
+            }
+            if means:
+                # In the order of the grid, so that the order in which trials end decides nothing.
+                order = [json.dumps(one, sort_keys=True) for one in arm.grid] if not arm.drawn else sorted(means)
+                best[name] = max((one for one in order if one in means), key=lambda one: means[one])
+    for name, arm in plan.arms.items():
+        if arm.follows in best:
+            best[name] = json.dumps({**json.loads(best[arm.follows]), **arm.example}, sort_keys=True)
+    return {name: best[name] for name in plan.arms if name in best}
+
+
+def wanted(plan: Plan, records: Sequence[Record]) -> list[Point]:
+    """All points of a comparison, in the order they are taken: those that choose; then, scored on test data, the chosen
+    ones and the usual one, and the arms that follow those."""
+    points = plan.points()
+    if not {record.point for record in records} >= set(points):
+        return points
+    best = chosen(plan, records)
+    leaders = [(arm, settings) for arm, settings in best.items() if plan.arms[arm].follows is None]
+    if _usual(plan, best, records):
+        assert plan.usual is not None
+        leaders.append((plan.reference, json.dumps(plan.usual.settings, sort_keys=True)))
+    followers = [(arm, settings) for arm, settings in best.items() if plan.arms[arm].follows is not None]
+    return points + [Point(*one, (seed,), True) for those in (leaders, followers) for seed in plan.reported
+                     for one in those]  # fmt: skip
+
+
+def concluded(
+    plan: Plan, records: Sequence[Record], metrics: Mapping[str, str], untrained: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What a comparison says.
+
+    Args:
+        plan: of the comparison.
+        records: its finished runs.
+        metrics: score -> as a reader sees it.
+        untrained: scores before training, {"name", "validation", "test"}.
+
+    Returns:
+        rows (one an arm, the reference first) with mean, standard deviation and 95 % t-interval over seeds;
+        differences, paired by seed, to the reference, to its usual setting, to the arm that is followed and to the
+        untrained; sentences, warnings, and every run.
+
+    Raises:
+        UserError: the reference has no setting from all seeds.
+    """
+    shown = list(_rows(plan, records))
+    if not any(row["arm"] == plan.reference and row["kind"] != "usual" for row in shown):
+        raise UserError(_nothing(plan, records))
+    for row in shown:
+        row |= _summary(row["by_seed"])
+    tuned = next(row for row in shown if row["arm"] == plan.reference and row["kind"] != "usual")
+    usual = next((row for row in shown if row["kind"] == "usual"), None)
+    arms = {row["arm"]: row for row in shown if row["kind"] != "usual"}
+    differences = []
+    for row in shown:
+        followed = arms.get(plan.arms[row["arm"]].follows or "")
+        others = [row and ("reference", tuned), followed and ("followed", followed), usual and ("usual", usual)]
+        seen = [row["label"]]
+        for to, other in filter(None, others):
+            if other["label"] not in seen and not (to == "reference" and row is usual):
+                seen.append(other["label"])
+                differences += _differences(row, other["label"], to, other["by_seed"], metrics)
+        if untrained:
+            same = {metric: [value] * len(plan.reported) for metric, value in untrained["test"].items()}
+            differences += _differences(row, untrained["name"], "untrained", same, metrics)
+    points, finished = wanted(plan, records), {record.point for record in records}
+    # One that is reported was finished twice: to choose, and on test data.
+    once = {(r.point.arm, r.key, r.seed): r for r in sorted(records, key=lambda r: _place(plan, r))}
+    runs = list(once.values())
+    return {
+        "plan": plan.model_dump(mode="json", exclude_none=True),
+        "metrics": dict(metrics),
+        "select_by": plan.select_by,
+        "seeds": list(plan.reported),
+        "rows": shown,
+        "differences": differences,
+        "untrained": dict(untrained) if untrained else None,
+        "sentences": [
+            _said(plan, row, d, metrics)
+            for others in (("reference", "followed"), ("untrained",))
+            for row in shown
+            for d in differences
+            if d["to"] in others and _leads(plan, row, d)
+        ],
+        "warnings": _warnings(plan, runs, arms, len(set(points) - finished), len(points), untrained),
+        "trials": {"wanted": len(points), "finished": len(finished & set(points))},
+        "runs": [_run(plan, record) for record in runs],
+    }
+
+
+def _rows(plan: Plan, records: Sequence[Record]) -> Iterator[dict[str, Any]]:
+    best = chosen(plan, records)
+    kept = [(arm, settings, _kind(plan, arm)) for arm, settings in best.items()]
+    kept.sort(key=lambda one: one[0] != plan.reference)
+    if _usual(plan, best, records):
+        assert plan.usual is not None
+        kept.insert(0, (plan.reference, json.dumps(plan.usual.settings, sort_keys=True), "usual"))
+    for arm, settings, kind in kept:
+        tested = {
+            record.seed: record
+            for record in records
+            if record.point.tested and record.point.arm == arm and record.key == settings and record.test is not None
+        }
+        if not set(tested) >= set(plan.reported):
+            continue
+        runs = [tested[seed] for seed in plan.reported]
+        if any(run.validation["diverged"] for run in runs):
+            continue
+        own, followed = json.loads(settings), plan.arms[arm].follows
+        said = {"tuned": "tuned", "usual": plan.usual.whose if plan.usual else "",
+                "follows": followed and f"follows {plan.title(followed)}", "one": ""}[kind]  # fmt: skip
+        label = " ".join(filter(None, [plan.title(arm), words(own), f"({said})" if said else ""]))
+        choosing = _complete(records, arm, plan.seeds).get(settings, {})
+        yield {
+            "arm": arm, "loss": plan.arms[arm].loss, "title": plan.title(arm), "settings": own, "kind": kind,
+            "tried": plan.count(arm), "label": label,
+            "validation": _means([run.validation["scores"] for run in choosing.values()]) if choosing else None,
+            "by_seed": {m: [run.test["scores"][m] for run in runs] for m in runs[0].test["scores"]},  # pyright: ignore
+            "others": [dict(run.test.get("others", {})) for run in runs],  # pyright: ignore
+        }  # fmt: skip
+
+
+def _kind(plan: Plan, arm: str) -> str:
+    if plan.arms[arm].follows is not None:
+        return "follows"
+    return "tuned" if plan.count(arm) > 1 else "one"
+
+
+def _usual(plan: Plan, best: Mapping[str, str], records: Sequence[Record]) -> bool:
+    """Whether the usual setting of the reference was tried from all seeds, and is not the chosen one."""
+    if plan.usual is None or plan.reference not in best:
+        return False
+    key = json.dumps(plan.usual.settings, sort_keys=True)
+    return key != best[plan.reference] and key in _complete(records, plan.reference, plan.seeds)
+
+
+def _complete(records: Sequence[Record], arm: str, seeds: Sequence[int]) -> dict[str, dict[int, Record]]:
+    """Settings of an arm, as JSON -> seed -> run, of those that have all seeds and diverged from none."""
+    found: dict[str, dict[int, Record]] = {}
+    for record in records:
+        if record.point.arm == arm and record.seed in seeds and not record.validation["diverged"]:
+            found.setdefault(record.key, {})[record.seed] = record
+    return {settings: by_seed for settings, by_seed in found.items() if len(by_seed) == len(seeds)}
+
+
+def _means(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {metric: float(np.mean([one[metric] for one in scores])) for metric in scores[0]}
+
+
+def _summary(by_seed: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    return {
+        "mean": {metric: float(np.mean(values)) for metric, values in by_seed.items()},
+        "sd": {m: float(np.std(v, ddof=1)) if len(v) > 1 else None for m, v in by_seed.items()},
+        "interval": {metric: list(paired(values)[1:]) for metric, values in by_seed.items()},
+    }
+
+
+def _differences(
+    row: Mapping[str, Any], minus: str, to: str, other: Mapping[str, Sequence[float]], metrics: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    found = []
+    for metric in metrics:
+        by_seed = np.subtract(row["by_seed"][metric], other[metric]).tolist()
+        found.append({"of": row["label"], "minus": minus, "to": to, "arm": row["arm"], "metric": metric,
+                      "by_seed": by_seed, **paired(by_seed)._asdict()})  # fmt: skip
+    return found
+
+
+def _leads(plan: Plan, row: Mapping[str, Any], difference: Mapping[str, Any]) -> bool:
+    """Whether a sentence is made of a difference: to the arm that is followed, to the reference, to the untrained."""
+    if difference["of"] != row["label"] or difference["metric"] != plan.select_by or row["kind"] == "usual":
+        return False
+    followed = plan.arms[row["arm"]].follows
+    if followed not in (None, plan.reference):
+        return difference["to"] == "followed"
+    return difference["to"] in ("reference", "untrained")
+
+
+def _said(plan: Plan, row: Mapping[str, Any], difference: Mapping[str, Any], metrics: Mapping[str, str]) -> str:
+    interval = Interval(difference["mean"], difference["low"], difference["high"])
+    text = sentence(row["label"], difference["minus"], metrics[plan.select_by], interval, len(plan.reported))
+    return "The" + text[3:] if text.startswith("the ") else text
+
+
+def _nothing(plan: Plan, records: Sequence[Record]) -> str:
+    title = plan.title(plan.reference)
+    those = [record for record in records if record.point.arm == plan.reference]
+    if {r.point for r in records} >= set(plan.points()) and any(r.validation["diverged"] for r in those):
+        return f"{title} diverged at every setting that was tried: lower `learning_rate`."
+    return f"{title}, which the others are compared with, has no complete setting yet: let the comparison go on."
+
+
+def _warnings(
+    plan: Plan, records: Sequence[Record], arms: Mapping[str, Any], missing: int, points: int, untrained: Any
+) -> list[str]:
+    found = []
+    for arm, row in arms.items():
+        if row["kind"] == "one" and all(plan.count(other) == 1 for other in plan.arms):
+            continue
+        if row["kind"] == "one":
+            found.append(f"{row['title']} tried one setting: it is not tuned.")
+        for name, values in plan.arms[arm].tried.items() if row["kind"] == "tuned" else ():
+            if not isinstance(values, tuple) or len(values) < 2 or isinstance(values[0], str | bool):
+                continue
+            if row["settings"][name] in (min(values), max(values)):
+                found.append(
+                    f"{row['title']} was best at {name} {row['settings'][name]:g}, an end of its grid: a wider one may "
+                    "serve it better."
+                )
+    if all(plan.count(arm) == 1 for arm in plan.arms):
+        found.append("One setting of each loss was tried: none is tuned.")
+    elif not plan.confirm_seeds:
+        found.append("The seeds that chose the settings report them too; `confirm_seeds` would be others.")
+    lost = sorted({f"{plan.title(r.point.arm)} {words(r.settings)}" for r in records if r.validation["diverged"]})
+    if lost:
+        runs = count(sum(r.validation["diverged"] for r in records), "run")
+        found.append(f"{runs} diverged, and these settings are out: {'; '.join(lost)}.")
+    gone = [plan.title(arm) for arm in plan.arms if arm not in arms]
+    if gone and not missing:
+        found.append(f"Without a setting that all seeds finished: {', '.join(gone)}.")
+    if missing:
+        found.append(f"{missing:,} of {points:,} trials are not finished: this is not the last word.")
+    select_by = plan.select_by
+    if (
+        untrained
+        and arms
+        and all(
+            row["validation"] and row["validation"][select_by] < untrained["validation"][select_by]
+            for row in arms.values()
+        )
+    ):
+        found.append(
+            f"On the validation data nothing is above {untrained['name']}: this compares how much each takes away."
+        )
+    stopped = sum(not r.validation.get("converged", True) for r in records)
+    if stopped:
+        found.append(f"{stopped} of {count(len(records), 'linear probe')} stopped before they had converged.")
+    origins = {tuple(r.validation["made"].get(key) for key in ("commit", "device", "torch")) for r in records}
+    if len(origins) > 1:
+        told = "; ".join(" on ".join(map(str, origin[:2])) for origin in sorted(origins, key=str))
+        found.append(f"The runs were not all made alike: {told}.")
+    return found
+
+
+def _place(plan: Plan, record: Record) -> tuple[Any, ...]:
+    arms = list(plan.arms)
+    return record.point.tested, arms.index(record.point.arm), record.key, record.seed
+
+
+def _run(plan: Plan, record: Record) -> dict[str, Any]:
+    validation = record.validation
+    return {
+        "arm": record.point.arm, "loss": plan.arms[record.point.arm].loss, "settings": record.settings,
+        "seed": record.seed, "reported": record.point.tested, "diverged": validation["diverged"],
+        "validation": dict(validation["scores"]), "seconds": validation["seconds"], "made": dict(validation["made"]),
+        "test": dict(record.test["scores"]) if record.test else None,
+        **({key: record.test[key] for key in ("curves", "histograms") if key in record.test} if record.test else {}),
+    }  # fmt: skip

@@ -1,0 +1,85 @@
+"""The losses that are compared, by name: as a reader sees them, their colours, their settings, and what makes them.
+
+Beside InfoNCE and the two forms of WEINCE stand other answers to the same question: what to do about the hardest
+negatives. They are for comparison, on dense matrices; only WEINCE and InfoNCE have tiles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from weince import Gate, InfoNCELoss, WEINCELoss
+from weince.checks import check_number
+from weince.lab.rivals.decoupled import Decoupled
+from weince.lab.rivals.dense_contest import OfTwoViews
+from weince.lab.rivals.hard_negatives import HardNegatives
+from weince.lab.rivals.matched_temperature import MatchedTemperature
+from weince.lab.rivals.released import Released
+
+__all__ = ["COLOURS", "NAMES", "Loss", "Rivals", "make_criterion"]
+
+Loss = Literal["infonce", "weince", "weince-released", "dcl", "hard-negatives", "matched-temperature"]
+NAMES: dict[str, str] = {
+    "infonce": "InfoNCE",
+    "weince": "WEINCE",
+    "weince-released": "WEINCE released",
+    "dcl": "DCL",
+    "hard-negatives": "hard negatives",
+    "matched-temperature": "matched temperature",
+}
+COLOURS: dict[str, str] = {
+    "infonce": "#4477AA",
+    "weince": "#D1495B",
+    "weince-released": "#228833",
+    "dcl": "#CCBB44",
+    "hard-negatives": "#66CCEE",
+    "matched-temperature": "#AA3377",
+}
+"""Tell apart with any colour vision."""
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """Settings of the other answers.
+
+    Attributes:
+        concentration: of "hard-negatives" on those with a large similarity, >= 0.
+        class_prior: of "hard-negatives", the share of negatives that are of the anchor's class, in [0, 1).
+        least_temperature: of "matched-temperature", the lowest that an anchor may get, > 0.
+    """
+
+    concentration: float = 1.0
+    class_prior: float = 0.1
+    least_temperature: float = 0.03
+
+    def __post_init__(self) -> None:
+        check_number("concentration", self.concentration, "finite and >= 0", lambda v: v >= 0)
+        check_number("class_prior", self.class_prior, "in [0, 1)", lambda v: 0 <= v < 1)
+        check_number("least_temperature", self.least_temperature, "finite and > 0", lambda v: v > 0)
+
+
+def make_criterion(loss: str, temperature: float, gate: Gate, rivals: Rivals = Rivals()) -> nn.Module:
+    """The loss of that name.
+
+    Args:
+        loss: one of `Loss`.
+        temperature: tau, > 0.
+        gate: of WEINCE and of what is measured like it.
+        rivals: settings of the others.
+    """
+    if loss == "infonce":
+        return InfoNCELoss(temperature, gather_distributed=True)
+    if loss == "weince":
+        return WEINCELoss(temperature, gate, gather_distributed=True)
+    if loss == "weince-released":
+        return Released(temperature, gate)
+    if loss == "dcl":
+        return OfTwoViews(Decoupled(temperature))
+    if loss == "hard-negatives":
+        return OfTwoViews(HardNegatives(temperature, rivals.concentration, rivals.class_prior))
+    if loss == "matched-temperature":
+        return OfTwoViews(MatchedTemperature(temperature, gate, rivals.least_temperature))
+    raise ValueError(f"Parameter `loss` names no criterion. Found {loss!r}.")

@@ -1,0 +1,77 @@
+"""The recipe of images: an encoder trained by two views of each image, its frozen features judged by labels."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from weince.gate import Gate
+from weince.lab.engine.plan import Usual
+from weince.lab.engine.recipe import Comparison
+from weince.lab.rivals import NAMES, Loss, Rivals
+from weince.lab.settings import Name, Placed
+from weince.lab.training.settings import ImageSettings
+
+__all__ = ["METRICS", "PAPER_TEMPERATURE", "ImageRun", "ImagesRecipe", "Metric", "preset"]
+
+Metric = Literal["linear_accuracy", "knn_accuracy", "recall_at_1", "recall_at_5", "recall_at_10", "recall_at_20"]
+Protocol = Literal["published", "lightly"]
+METRICS: dict[str, str] = {
+    "linear_accuracy": "linear accuracy",
+    "knn_accuracy": "kNN accuracy",
+    "recall_at_1": "recall@1",
+    "recall_at_5": "recall@5",
+    "recall_at_10": "recall@10",
+    "recall_at_20": "recall@20",
+}
+PAPER_TEMPERATURE = 0.5
+"""InfoNCE at this temperature is what the paper compares with."""
+
+
+class ImagesRecipe(ImageSettings, Comparison):
+    """Everything a comparison on images does. On a CPU, with the same number of threads, equal recipes give equal
+    numbers.
+
+    The images of another `data_dir` must be the same ones, pixel by pixel.
+    """
+
+    FREE: ClassVar = Comparison.FREE | ImageSettings.FREE | {"protocols", "drop_last"}
+    PLACES: ClassVar = frozenset({"output", "data_dir"})
+    TITLES: ClassVar = NAMES
+    USUAL: ClassVar = Usual(settings={"temperature": PAPER_TEMPERATURE}, whose="the paper's temperature")
+    VARIED: ClassVar = frozenset(
+        {"learning_rate", "batch_size", "epochs", "schedule", "encoder", "projection", "precision"}
+    )
+    TABLES: ClassVar = {"gate": Gate, "rivals": Rivals}
+
+    task: Literal["images"] = "images"
+    name: Name = "digits"
+    """Folder of the results, under `output`."""
+    losses: Annotated[tuple[Loss, ...], Field(min_length=1)] = ("infonce", "weince")
+    """What is compared, each loss at every temperature. "weince-released" is slope 1 with the two extra top-M terms;
+    the others are other answers to the same question."""
+    select_by: Metric = "linear_accuracy"
+    """Validation score, averaged over seeds, by which each loss's settings are chosen."""
+    protocols: tuple[Protocol, ...] = ()
+    """Other evaluations of the reported runs, beside our own: the paper's as published, the field's as in lightly."""
+    drop_last: bool = False
+    """Whether the published protocol scores whole batches of 256 alone, as the released evaluation does."""
+
+
+class ImageRun(ImageSettings, Placed):
+    """One run of a comparison on images: train an encoder with one loss, and judge it on validation images."""
+
+    name: Name = "digits"
+    """Folder of the comparison that it belongs to, under `output`."""
+    loss: Loss = "weince"
+    """What trains it."""
+    temperature: Annotated[float, Field(gt=0)] = PAPER_TEMPERATURE
+    """Of the loss."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 7
+    """Of initial weights, order of data and views."""
+
+
+def preset(data: str) -> dict[str, Any]:
+    """Settings from which a comparison on `data` starts when no file is given."""
+    return {"name": data, "data": data} | ({} if data == "digits" else {"epochs": 100})
