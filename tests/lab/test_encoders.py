@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from weince.lab.tasks.recipe import Recipe
+from weince.lab.training.settings import ImageSettings
 from weince.lab.training.encoders import make_encoder, make_projection
 from weince.shell.errors import UserError
 
@@ -12,13 +12,13 @@ from weince.shell.errors import UserError
      ("resnet-small", 96), ("vit-small", 64)],
 )  # fmt: skip
 def test_features_have_the_width_that_is_promised(encoder, size):
-    net, width = make_encoder(Recipe(encoder=encoder), channels=3, size=size, seed=0)
+    net, width = make_encoder(ImageSettings(encoder=encoder), channels=3, size=size, seed=0)
     assert net(torch.rand(2, 3, size, size)).shape == (2, width)
 
 
 @pytest.mark.parametrize(("size", "kept"), [(32, 32), (64, 64), (96, 24)])
 def test_a_resnet_keeps_the_resolution_of_small_images(size, kept):
-    net, _ = make_encoder(Recipe(encoder="resnet-small"), channels=3, size=size, seed=0)
+    net, _ = make_encoder(ImageSettings(encoder="resnet-small"), channels=3, size=size, seed=0)
     assert net.maxpool(net.act1(net.bn1(net.conv1(torch.rand(1, 3, size, size))))).shape[-2:] == (kept, kept)
 
 
@@ -26,18 +26,18 @@ def test_a_resnet_keeps_the_resolution_of_small_images(size, kept):
     ("encoder", "parameters"), [("resnet18", 11.17e6), ("resnet50", 23.5e6), ("vit-small", 21.4e6)]
 )
 def test_encoders_are_those_of_the_field(encoder, parameters):
-    net, _ = make_encoder(Recipe(encoder=encoder), channels=3, size=32, seed=0)
+    net, _ = make_encoder(ImageSettings(encoder=encoder), channels=3, size=32, seed=0)
     assert sum(p.numel() for p in net.parameters()) == pytest.approx(parameters, rel=0.01)
 
 
 def test_a_size_that_the_patches_do_not_divide_is_refused():
     with pytest.raises(UserError, match="multiple of 8"):
-        make_encoder(Recipe(encoder="vit-small"), channels=3, size=30, seed=0)
+        make_encoder(ImageSettings(encoder="vit-small"), channels=3, size=30, seed=0)
 
 
 def test_initial_weights_follow_the_seed_alone():
     def weights(seed):
-        encoder, width = make_encoder(Recipe(), channels=1, size=8, seed=seed)
+        encoder, width = make_encoder(ImageSettings(), channels=1, size=8, seed=seed)
         return torch.cat(
             [p.flatten() for half in (encoder, make_projection(width, 64, seed)) for p in half.parameters()]
         )

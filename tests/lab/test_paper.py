@@ -15,7 +15,7 @@ from weince.__main__ import main
 from weince.lab.engine.plan import read_plan
 from weince.lab.pages.report import write_report
 from weince.lab.reproduction.paper import collected, tidy_lines
-from weince.lab.reproduction.published import published
+from weince.lab.published import published
 from weince.lab.reproduction.report import write_table
 from weince.lab.tasks.compare import compare
 from weince.lab.tasks.recipe import Recipe, read, write

@@ -1,9 +1,14 @@
 import pytest
 
 from weince.gate import Gate
-from weince.lab.cli.compare import settings
-from weince.lab.tasks.recipe import Recipe, read, write
+from weince.lab.cli.compare import asked
+from weince.lab.settings import read, write
+from weince.lab.tasks.images_recipe import ImagesRecipe as Recipe
 from weince.shell.errors import UserError
+
+
+def settings(words):
+    return asked(words).recipe
 
 
 def test_toml_round_trip(tmp_path):
@@ -17,7 +22,7 @@ def test_options_override_the_file_and_the_file_the_preset(tmp_path):
     path = tmp_path / "r.toml"
     path.write_text('data = "cifar10"\ndata_dir = "here"\nepochs = 7\nseeds = [1, 2]\n[gate]\nmargin = 6.0\n')
     recipe = settings([str(path), "--epochs", "9", "--gate.kappa-rho", "5"])
-    assert (recipe.epochs, recipe.seeds, recipe.name) == (9, (1, 2), "cifar10")
+    assert (recipe.epochs, recipe.seeds, recipe.name) == (9, (1, 2), "r")
     assert recipe.gate == Gate(margin=6.0, kappa_rho=5.0)
     assert settings(["--data", "cifar10", "--data-dir", "x"]).epochs == 100
     assert settings([]).data == "digits"

@@ -6,10 +6,10 @@ from safetensors.torch import load_file
 
 import weince.lab.training.contrastive
 from weince.lab.data.sets import load
-from weince.lab.tasks.recipe import Recipe, Run
+from weince.lab.training.settings import ImageSettings, Run
 from weince.lab.training.fit import checkpoints, train
 
-RECIPE = Recipe(epochs=3, device="cpu")
+RECIPE = ImageSettings(epochs=3, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_a_compiled_encoder_learns_the_same_and_keeps_its_names(images, tmp_path
 def test_another_seed_ends_elsewhere(images, tmp_path):
     for seed in (1, 2):
         train(
-            Recipe(epochs=1, device="cpu"), Run("weince", 0.2, seed), images, tmp_path / str(seed), lambda epoch: None
+            ImageSettings(epochs=1, device="cpu"), Run("weince", 0.2, seed), images, tmp_path / str(seed), lambda epoch: None
         )
     assert not same(weights(tmp_path / "1"), weights(tmp_path / "2"))
 
@@ -96,7 +96,7 @@ def test_both_losses_see_the_same_images_views_and_initial_weights(images, tmp_p
 
     monkeypatch.setattr(weince.lab.training.contrastive, "make_criterion", recording)
     for loss in ("infonce", "weince", "weince-released"):
-        train(Recipe(epochs=1, device="cpu"), Run(loss, 0.2, 5), images, tmp_path / loss, lambda epoch: None)
+        train(ImageSettings(epochs=1, device="cpu"), Run(loss, 0.2, 5), images, tmp_path / loss, lambda epoch: None)
     assert torch.equal(seen["infonce"][0], seen["weince"][0])
     assert torch.equal(seen["infonce"][0], seen["weince-released"][0])
     assert not torch.equal(seen["infonce"][-1], seen["weince"][-1])  # they learn different things from there
@@ -116,6 +116,6 @@ def test_history_holds_what_a_reader_of_curves_needs(images, tmp_path):
 
 
 def test_the_loss_goes_down(images, tmp_path):
-    train(Recipe(epochs=6, device="cpu"), Run("weince", 0.2, 5), images, tmp_path, lambda epoch: None)
+    train(ImageSettings(epochs=6, device="cpu"), Run("weince", 0.2, 5), images, tmp_path, lambda epoch: None)
     losses = [float(row["loss"]) for row in history(tmp_path)]
     assert losses[-1] < losses[0] - 0.3

@@ -34,7 +34,11 @@ class Settings(BaseModel):
         try:
             super().__init__(**settings)
         except ValidationError as error:
-            raise UserError("\n".join(_reason(item, type(self)) for item in error.errors())) from None
+            items = error.errors()
+            # Of a list with a wrong item pydantic also says that the right ones are too few.
+            wrong = {item["loc"][:-1] for item in items if len(item["loc"]) > 1}
+            told = [item for item in items if not (item["type"] == "too_short" and item["loc"] in wrong)]
+            raise UserError("\n".join(_reason(item, type(self)) for item in told)) from None
 
     def differences(self, other: Mapping[str, Any]) -> list[str]:
         """Settings, those of FREE aside, in which another recipe (as JSON) differs, for a message."""

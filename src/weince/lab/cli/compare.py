@@ -21,7 +21,7 @@ from weince.shell.errors import UserError
 from weince.shell.terminal import answered, bar, first
 from weince.shell.words import count
 
-__all__ = ["run"]
+__all__ = ["asked", "run"]
 
 HELP = """Losses tuned alike on one task: chosen on validation data, reported on test data, paired by seed.
 
@@ -81,8 +81,14 @@ def run(words: Sequence[str]) -> int:
     return answered(lambda: _compare(list(words)), "The same command goes on where it was.")
 
 
-def _asked(words: list[str]) -> tuple[Comparison, int, str | None]:
-    start, rest = started_from(words)
+def asked(words: list[str]) -> Any:
+    """recipe, workers and storage of a command line.
+
+    Raises:
+        UserError: settings are unknown, malformed or contradictory.
+        SystemExit: an option cannot be parsed, or --help.
+    """
+    start, rest = started_from(list(words))
     kind = comparison(start)
     whole: Any = make_dataclass(
         "Compare",
@@ -97,12 +103,13 @@ def _asked(words: list[str]) -> tuple[Comparison, int, str | None]:
     found = tyro.cli(whole, args=rest, prog="weince compare [RECIPE]", description=HELP)
     if found.workers < 0:
         raise UserError(f"Option `--workers`: should be an integer >= 0. Found {found.workers}.")
-    return found.recipe, found.workers, found.storage
+    return found
 
 
 def _compare(words: list[str]) -> None:
     console = Console(quiet=not first())
-    recipe, workers, storage = _asked(words)
+    wanted = asked(words)
+    recipe, workers, storage = wanted.recipe, wanted.workers, wanted.storage
     recipe.check_places()
     with bar(console, "Starting", "") as progress:
         # The task's libraries take seconds to import: after --help and the refusals.
@@ -184,8 +191,8 @@ def _workers(number: int, words: list[str], recipe: Comparison, storage: str, co
 
 
 def _work(words: list[str]) -> None:
-    asked = tyro.cli(Work, args=words, prog="weince compare work")
-    _check_made(asked.folder, asked.storage)
+    wanted = tyro.cli(Work, args=words, prog="weince compare work")
+    _check_made(wanted.folder, wanted.storage)
     console = Console()
 
     def say(text: str) -> None:
@@ -197,15 +204,15 @@ def _work(words: list[str]) -> None:
     from weince.lab.engine.work import work
     from weince.lab.tasks import recipe_class, task_of
 
-    if asked.threads is not None:
+    if wanted.threads is not None:
         import torch
 
-        torch.set_num_threads(asked.threads)
-    patience = Patience(asked.beat, asked.dead, asked.away)
-    with opened(asked.folder, asked.name or asked.folder.name, asked.storage, patience, say) as store:
+        torch.set_num_threads(wanted.threads)
+    patience = Patience(wanted.beat, wanted.dead, wanted.away)
+    with opened(wanted.folder, wanted.name or wanted.folder.name, wanted.storage, patience, say) as store:
         _, origin = store.held()
-        changes = {key: getattr(asked, key) for key in ("data_dir", "stsb_dir", "device") if getattr(asked, key)}
-        where = {"output": asked.folder.parent, "name": asked.folder.name}
+        changes = {key: getattr(wanted, key) for key in ("data_dir", "stsb_dir", "device") if getattr(wanted, key)}
+        where = {"output": wanted.folder.parent, "name": wanted.folder.name}
         kind = recipe_class(origin["task"])
         recipe = kind(**{**origin["settings"], **{k: v for k, v in changes.items() if k in kind.model_fields}, **where})
         recipe.check_places()
@@ -214,14 +221,14 @@ def _work(words: list[str]) -> None:
             raise UserError(f"The data here are not those of comparison {store.name}.")
         made_known(recipe, task.fingerprint())
         with bar(console, "Starting", "") as progress:
-            finished = work(store, task, asked.folder, _in(task.unit, console, progress), say, asked.most)
+            finished = work(store, task, wanted.folder, _in(task.unit, console, progress), say, wanted.most)
     say(f"{count(finished, 'trial')} finished by this worker.")
 
 
 def _report(words: list[str]) -> None:
-    asked = tyro.cli(Report, args=words, prog="weince compare report")
-    _check_made(asked.folder, asked.storage)
-    _conclude(asked.folder, asked.name or asked.folder.name, asked.storage, Console())
+    wanted = tyro.cli(Report, args=words, prog="weince compare report")
+    _check_made(wanted.folder, wanted.storage)
+    _conclude(wanted.folder, wanted.name or wanted.folder.name, wanted.storage, Console())
 
 
 def _check_made(folder: Path, storage: str | None) -> None:

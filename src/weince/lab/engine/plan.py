@@ -108,7 +108,7 @@ class Plan(BaseModel):
                 raise ValueError(f"arm {name!r} has a setting without a value")
             if arm.drawn and not all(isinstance(values, Range) or len(values) == 1 for values in arm.tried.values()):
                 raise ValueError(f"arm {name!r} mixes a grid and a range")
-            if len({json.dumps(one, sort_keys=True) for one in arm.grid}) < len(arm.grid):
+            if not arm.drawn and len({json.dumps(one, sort_keys=True) for one in arm.grid}) < len(arm.grid):
                 raise ValueError(f"arm {name!r} names something twice: {arm.tried}")
             if arm.follows is not None and (arm.follows not in self.arms or self.arms[arm.follows].follows is not None):
                 raise ValueError(f"arm {name!r} should follow an arm that follows none: found {arm.follows!r}")

@@ -300,7 +300,8 @@ class Store:
                                                       distributions=trial.distributions, user_attrs=attrs))  # fmt: skip
 
     def _add(self, study: optuna.Study, point: Point) -> FrozenTrial:
-        settings = {} if point.settings.startswith("draw") else json.loads(point.settings)
+        # What samplers learn from, and what people see: what was tried, not what is reported of it.
+        settings = {} if point.tested or point.settings.startswith("draw") else json.loads(point.settings)
         numbers = {k: float(v) for k, v in settings.items() if isinstance(v, (int, float))}
         template = optuna.trial.create_trial(
             state=TrialState.WAITING,

@@ -202,7 +202,8 @@ def _curves(result: Mapping[str, Any], curves: Mapping[str, Sequence[Mapping[str
         "Through training",
         figure,
         "Thin lines are seeds, thick ones their mean. Losses on different scales compare by their shapes alone. "
-        "Weight, slope and nearness are those of the tail; where a loss uses none, they are measured on its own embeddings.",
+        "Weight, slope and nearness are those of the tail; where a loss uses none, they are measured on its own "
+        "embeddings.",
         "; ".join(ends) + ".",
     )
 

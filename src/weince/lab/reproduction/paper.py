@@ -18,7 +18,7 @@ from weince.lab.cli.settings import named, recipes
 from weince.lab.data.sets import LAYOUTS, find
 from weince.lab.engine.recipe import Comparison
 from weince.lab.intervals import Interval, paired
-from weince.lab.reproduction.published import Published, published
+from weince.lab.published import Published, published
 from weince.lab.tasks import recipe_class
 from weince.lab.tasks.images_recipe import ImagesRecipe
 from weince.shell.errors import UserError

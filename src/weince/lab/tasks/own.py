@@ -216,6 +216,6 @@ class _Own:
                 f"Found {', '.join(map(str, scores)) or 'none'}."
             )
         try:
-            return {name: float(scores[name]) for name in self.metrics}
+            return {name: float(scores[name]) for name in self.metrics}  # pyright: ignore[reportArgumentType]
         except (TypeError, ValueError):
             raise UserError(f"Function `{what}` should return numbers. Found {scores}.") from None

@@ -7,7 +7,7 @@ import torch
 
 from batches import views, whole_of
 from weince import Gate, InfoNCELoss
-from weince.lab.rivals.criteria import Rivals, make_criterion
+from weince.lab.rivals import COLOURS, NAMES, Rivals, make_criterion
 from weince.setups import two_views
 
 TEMPERATURES = (0.02, 0.1, 0.5)
@@ -97,3 +97,8 @@ def test_a_fixed_pair_leaves_nothing_to_match():
         make_criterion("none", 0.1, Gate())
     with pytest.raises(ValueError, match="`class_prior`"):
         Rivals(class_prior=1.0)
+
+
+def test_every_loss_has_a_name_and_a_colour_of_its_own():
+    assert set(NAMES) == set(COLOURS)
+    assert len(set(COLOURS.values())) == len(set(NAMES.values())) == len(NAMES)

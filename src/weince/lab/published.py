@@ -37,7 +37,7 @@ def published() -> list[Published]:
         >>> published()[0].estimates["weince"]
         (0.7794, 0.0027)
     """
-    text = files("weince.lab.reproduction").joinpath("published.csv").read_text(encoding="utf-8")
+    text = files("weince.lab").joinpath("published.csv").read_text(encoding="utf-8")
 
     def share(points: str) -> float:
         return round(float(points) / 100, 6)
