@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from weince.lab.tasks.recipe import Recipe, Run
 
 from weince import Gate
 from weince.lab.data.sets import load
 from weince.lab.evaluation.features import extract, freeze
 from weince.lab.evaluation.probes import Labelled, fit_probe, neighbour_scores
 from weince.lab.intervals import paired
-from weince.lab.tasks.recipe import Recipe, Run
 from weince.lab.training.fit import train
 from weince.shell.provenance import provenance
 

@@ -54,11 +54,12 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 def stopped(tmp_path):
     """A folder with a checkpoint of an unfinished run."""
     from weince.lab.data.sets import load
-    from weince.lab.tasks.recipe import Recipe, Run, write
+    from weince.lab.settings import write
     from weince.lab.training.fit import train
+    from weince.lab.training.settings import Run
     from weince.shell.files import write_text
 
-    recipe = Recipe(epochs=3, device="cpu", output=tmp_path)
+    recipe = ImagesRecipe(epochs=3, device="cpu", output=tmp_path)
     folder = recipe.folder / "runs" / RUN
 
     def stop(done):
@@ -66,7 +67,7 @@ def stopped(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(recipe, Run("weince", 0.5, 1), load(recipe).training, folder, stop)
+        train(recipe.image_settings(), Run("weince", 0.5, 1), load(recipe).training, folder, stop)
     write_text(recipe.folder / "recipe.toml", write(recipe))
     (checkpoint,) = folder.glob("*.ckpt")
     return checkpoint
@@ -81,11 +82,16 @@ def damaged(path, change):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda c: c["weince"].update(layout=2), "another version (layout 2; expected layout 1)"),
+        (lambda c: c["weince"].update(layout=1), "another version (layout 1; expected layout 2)"),
         (lambda c: c.pop("weince"), "another version (no note of its origin"),
-        (lambda c: c["weince"].update(run="infonce-t0.5-s1"), "run: infonce-t0.5-s1 there, weince-t0.5-s1 now"),
         (
-            lambda c: c["weince"].update(recipe=c["weince"]["recipe"].replace('"batch_size":256', '"batch_size":64')),
+            lambda c: c["weince"].update(run=["infonce", 0.5, 1]),
+            "run: ['infonce', 0.5, 1] there, ['weince', 0.5, 1] now",
+        ),
+        (
+            lambda c: c["weince"].update(
+                settings=c["weince"]["settings"].replace('"batch_size":256', '"batch_size":64')
+            ),
             "batch_size: 64 there, 256 now",
         ),
     ],

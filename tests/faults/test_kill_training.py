@@ -23,7 +23,7 @@ def end(folder):
         history = [{k: v for k, v in row.items() if "second" not in k} for row in csv.DictReader(file)]
     found = read_json(folder / "validation.json")
     weights = {name: load_file(folder / f"{name}.safetensors") for name in ("encoder", "projection")}
-    return history, json_text([found["scores"], found["probe"]]), weights
+    return history, json_text([found["scores"], found["inverse_penalty"]]), weights
 
 
 @pytest.mark.timeout(1500)

@@ -1,4 +1,4 @@
-"""kill -9 of workers of a study, on SQLite, a journal and PostgreSQL: every trial finished once, and as it would be."""
+"""kill -9 of workers of a comparison, on SQLite and PostgreSQL: every trial finished once, and as it would be."""
 
 import os
 import random
@@ -15,24 +15,24 @@ import pytest
 from optuna.trial import TrialState
 
 from conftest import FULL, finished, start
-from weince.lab.engine.plan import read_plan
-from weince.lab.engine.study import concluded, wanted
-from weince.lab.engine.trials import Trials
+from weince.lab.engine.choice import concluded, wanted
+from weince.lab.engine.store import Store
+from weince.lab.tasks.images_recipe import METRICS
 
 KILLS = 12 if FULL else 2
 PATIENCE = ["--beat", "0.5", "--dead", "8", "--threads", "1"]
 PLAN = """
+task = "images"
 data = "digits"
 device = "cpu"
 epochs = 2
 subset = 600
 seeds = {seeds}
-[study]
 confirm_seeds = {confirm}
-[study.arms.infonce]
+[arms.infonce]
 loss = "infonce"
 temperature = {temperatures}
-[study.arms.weince]
+[arms.weince]
 loss = "weince"
 temperature = {temperatures}
 """
@@ -51,15 +51,15 @@ def plan(tmp_path_factory):
 @pytest.fixture(scope="module")
 def undisturbed(plan, tmp_path_factory):
     output = tmp_path_factory.mktemp("undisturbed")
-    status, said = finished("study", plan, "--output", output, "--workers", "2")
+    status, said = finished("compare", plan, "--output", output, "--workers", "2")
     assert status == 0, said
-    with closing(Trials(f"sqlite:///{output / 'tiny' / 'study.db'}", "tiny")) as trials:
-        return scores(trials)
+    with closing(Store(f"sqlite:///{output / 'tiny' / 'trials.db'}", "tiny")) as store:
+        return scores(store)
 
 
-def scores(trials):
-    plan, _ = trials.plan()
-    return {(r["point"], r["seed"]): (r["validation"]["scores"], r["test"]["scores"]) for r in trials.records(plan)}
+def scores(store):
+    plan, _ = store.held()
+    return {(r.point, r.seed): (r.validation["scores"], r.test and r.test["scores"]) for r in store.records(plan)}
 
 
 class Postgres:
@@ -100,14 +100,14 @@ def postgres():
 
 
 @pytest.mark.timeout(1500)
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql", *(["journal"] if FULL else [])])
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_every_trial_is_finished_once(kind, plan, undisturbed, tmp_path, request, capsys):
     server = request.getfixturevalue("postgres") if kind == "postgresql" else None
-    url = server.url if server else f"{kind}:///{tmp_path / 'study.db'}"
+    url = server.url if server else f"{kind}:///{tmp_path / 'trials.db'}"
     storage = ["--storage", url, "--name", "tiny"]
-    status, said = finished("study", plan, "--output", tmp_path, "--workers", "0", *storage)
+    status, said = finished("compare", plan, "--output", tmp_path, "--workers", "0", *storage)
     assert status == 0, said
-    work = ["study", "work", tmp_path / "tiny", *storage, *PATIENCE]
+    work = ["compare", "work", tmp_path / "tiny", *storage, *PATIENCE]
     moments, kills, outages = random.Random(kind), 0, 0
     workers = [start(*work) for _ in range(3)]
     while any(worker.poll() is None for worker in workers):
@@ -127,58 +127,35 @@ def test_every_trial_is_finished_once(kind, plan, undisturbed, tmp_path, request
     told = [worker.communicate()[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0, 0], told
 
-    trials = Trials(url, "tiny")
-    request.addfinalizer(trials.close)
-    held, _ = trials.plan()
-    found = {arm: trials._study(arm, held).get_trials() for arm in held.arms}
+    store = Store(url, "tiny")
+    request.addfinalizer(store.close)
+    held, _ = store.held()
+    found = {arm: store._study(arm, held).get_trials() for arm in held.arms}
     done = Counter(
-        (arm, t.user_attrs["point"]["settings"], tuple(t.user_attrs["point"]["seeds"]))
-        for arm, those in found.items() for t in those if t.state == TrialState.COMPLETE
+        (arm, *map(str, t.user_attrs["point"][1:])) for arm, those in found.items() for t in those
+        if t.state == TrialState.COMPLETE
     )  # fmt: skip
-    records = trials.records(held)
-    assert set(done) == {tuple(point) for point in wanted(held, records)}
+    records = store.records(held)
+    points = wanted(held, records)
+    assert set(done) == {(p.arm, p.settings, str(list(p.seeds)), str(p.tested)) for p in points}
     assert set(done.values()) == {1}
     assert not [t for those in found.values() for t in those if t.state in (TrialState.RUNNING, TrialState.WAITING)]
-    assert scores(trials) == undisturbed
+    assert scores(store) == undisturbed
     lost = sum(t.state == TrialState.FAIL for those in found.values() for t in those)
     with capsys.disabled():
         print(f"\n{kind}: {len(done)} trials, {kills} kills, {lost} trials taken back, {outages} outages")
 
     # The report comes from the database: the folder may be gone.
     shutil.rmtree(tmp_path / "tiny")
-    status, said = finished("study", "report", tmp_path / "tiny", *storage)
+    status, said = finished("compare", "report", tmp_path / "tiny", *storage)
     assert status == 0, said
-    assert concluded(held, records)["sentences"][0] in " ".join(said.split())
-    assert (tmp_path / "tiny" / "study.html").is_file()
+    assert concluded(held, records, METRICS)["sentences"][0] in " ".join(said.split())
+    assert (tmp_path / "tiny" / "report.html").is_file()
 
 
 def test_a_database_that_stays_away_is_named(plan, tmp_path):
     url = "postgresql://nobody@127.0.0.1:9/none"
-    status, said = finished("study", "work", tmp_path, "--storage", url, "--name", "x", "--away", "1")
+    status, said = finished("compare", "work", tmp_path, "--storage", url, "--name", "x", "--away", "1")
     assert status == 2
     assert "could not be reached for 1 s" in said
     assert "goes on" in said
-
-
-def test_a_study_grows_and_refuses_another_recipe(plan, tmp_path, request):
-    trials, other = (Trials(f"sqlite:///{tmp_path / 'study.db'}", "tiny") for _ in range(2))
-    request.addfinalizer(trials.close)
-    request.addfinalizer(other.close)
-    first = read_plan(plan, {"output": tmp_path})
-    trials.publish(first, "images")
-    claim, left = trials.claim(first, wanted)
-    assert left == len(first.points())
-    assert claim.point == first.points()[0]
-    more = first.model_copy(update={"recipe": first.recipe.model_copy(update={"seeds": (*first.recipe.seeds, 9)})})
-    trials.publish(more, "images")
-    seen = {claim.point}
-    while (taken := other.claim(more, wanted))[0] is not None:
-        assert taken[0].point not in seen
-        seen.add(taken[0].point)
-    assert seen == set(more.points())
-    with pytest.raises(Exception, match="batch_size"):
-        trials.publish(
-            first.model_copy(update={"recipe": first.recipe.model_copy(update={"batch_size": 64})}), "images"
-        )
-    with pytest.raises(Exception, match="images themselves"):
-        trials.publish(more, "others")

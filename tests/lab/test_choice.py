@@ -57,7 +57,7 @@ def test_each_loss_gets_its_own_best_validation_temperature_beside_the_papers():
 def test_of_equal_settings_the_first_of_the_grid_is_taken_in_whatever_order_they_ended():
     same = records(dict.fromkeys(VALIDATION, 0.5), {})
     for order in (same, same[::-1]):
-        assert chosen(PLAN, order) == {arm: '{"temperature": 0.1}' for arm in ("infonce", "weince")}
+        assert chosen(PLAN, order) == dict.fromkeys(("infonce", "weince"), '{"temperature": 0.1}')
 
 
 def test_judgement_pairs_seeds_and_warns_of_the_edge():
@@ -142,7 +142,7 @@ def test_drawn_settings_are_chosen_as_grids_are():
                {"scores": dict.fromkeys(METRICS, t), "diverged": False, "seconds": 1.0, "made": MADE}, None)
         for arm in arms for n, t in enumerate((0.3, 0.4)) for seed in (1, 2)
     ]  # fmt: skip
-    assert chosen(plan, found) == {arm: '{"temperature": 0.4}' for arm in arms}
+    assert chosen(plan, found) == dict.fromkeys(arms, '{"temperature": 0.4}')
 
 
 def test_interval_is_that_of_the_paired_t_test():

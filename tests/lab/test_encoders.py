@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from weince.lab.training.encoders import check_encoder, make_encoder, make_projection
 from weince.lab.training.settings import ImageSettings
-from weince.lab.training.encoders import make_encoder, make_projection
 from weince.shell.errors import UserError
 
 
@@ -50,3 +50,26 @@ def test_initial_weights_follow_the_seed_alone():
 
 def test_projection_has_no_bias():
     assert [name for name, _ in make_projection(16, 8, seed=0).named_parameters()] == ["0.weight", "2.weight"]
+
+
+@pytest.mark.parametrize(
+    ("encoder", "size"),
+    [("mobilenetv3_small_050", 32), ("tf_efficientnet_lite0", 32), ("convnext_atto", 64), ("vit_tiny_patch16_224", 32),
+     ("resnet10t", 32)],
+)  # fmt: skip
+def test_any_encoder_of_timm_by_its_name(encoder, size):
+    settings = ImageSettings(encoder=encoder)
+    check_encoder(settings, 3, size)
+    net, width = make_encoder(settings, 3, size, seed=1)
+    assert net(torch.rand(2, 3, size, size)).shape == (2, width)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "size", "says"),
+    [("resnet1", 32, "resnet1"), ("no-such-thing", 32, "name of an encoder of timm"),
+     ("vit_tiny_patch16_224", 8, "8 pixels"), ("convnext_atto", 8, "8 pixels")],
+)  # fmt: skip
+def test_an_encoder_that_cannot_be_had_is_refused(encoder, size, says):
+    with pytest.raises(UserError, match="`encoder`") as refused:
+        check_encoder(ImageSettings(encoder=encoder), 3, size)
+    assert says in str(refused.value)

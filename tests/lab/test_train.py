@@ -6,8 +6,8 @@ from safetensors.torch import load_file
 
 import weince.lab.training.contrastive
 from weince.lab.data.sets import load
-from weince.lab.training.settings import ImageSettings, Run
 from weince.lab.training.fit import checkpoints, train
+from weince.lab.training.settings import ImageSettings, Run
 
 RECIPE = ImageSettings(epochs=3, device="cpu")
 
@@ -67,7 +67,11 @@ def test_a_compiled_encoder_learns_the_same_and_keeps_its_names(images, tmp_path
 def test_another_seed_ends_elsewhere(images, tmp_path):
     for seed in (1, 2):
         train(
-            ImageSettings(epochs=1, device="cpu"), Run("weince", 0.2, seed), images, tmp_path / str(seed), lambda epoch: None
+            ImageSettings(epochs=1, device="cpu"),
+            Run("weince", 0.2, seed),
+            images,
+            tmp_path / str(seed),
+            lambda epoch: None,
         )
     assert not same(weights(tmp_path / "1"), weights(tmp_path / "2"))
 

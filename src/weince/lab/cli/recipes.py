@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from weince.lab.cli.settings import recipes
+from weince.lab.tasks import recipes
 from weince.shell.errors import UserError
 from weince.shell.terminal import answered
 

@@ -4,41 +4,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from importlib.resources import files
-from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
 
 from weince.lab.engine.recipe import Comparison
-from weince.lab.settings import Settings, read
-from weince.lab.tasks import recipe_class
+from weince.lab.settings import Settings
+from weince.lab.tasks import named, recipe_class
 from weince.lab.tasks.images_recipe import preset
-from weince.shell.errors import UserError
 
-__all__ = ["named", "parsed", "recipes", "started_from"]
+__all__ = ["comparison", "parsed", "started_from"]
 
 Made = TypeVar("Made", bound=Settings)
-
-
-def recipes() -> dict[str, Path]:
-    """The recipes that the package carries, by name."""
-    folder = Path(str(files("weince").joinpath("recipes")))
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
-
-
-def named(recipe: str) -> dict[str, Any]:
-    """Settings of a recipe, a file or one that the package carries.
-
-    Raises:
-        UserError: neither, or not TOML.
-    """
-    carried = recipes()
-    if recipe in carried:
-        return {"name": recipe, **read(carried[recipe])}
-    if not Path(recipe).is_file() and "/" not in recipe and not recipe.endswith(".toml"):
-        raise UserError(f"Recipe {recipe!r} is no file, and none of those that `weince recipes` lists.")
-    return {"name": Path(recipe).stem, **read(Path(recipe))}
 
 
 def started_from(words: list[str]) -> tuple[dict[str, Any], list[str]]:

@@ -43,7 +43,7 @@ def _train(words: list[str]) -> None:
         name = slug(one.loss, {"temperature": one.temperature}, one.seed)
         with trial(one.folder, name) as folder:
             run = Run(one.loss, one.temperature, one.seed)
-            found = finish(one, run, splits, folder, lambda epoch: progress(title, epoch, one.epochs))
+            found = finish(one.image_settings(), run, splits, folder, lambda epoch: progress(title, epoch, one.epochs))
     if found["diverged"]:
         console.print("It diverged: a weight is not finite. Lower --learning-rate.")
     for metric, score in found["scores"].items():

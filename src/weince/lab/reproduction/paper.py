@@ -14,12 +14,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from weince.lab.cli.settings import named, recipes
 from weince.lab.data.sets import LAYOUTS, find
 from weince.lab.engine.recipe import Comparison
 from weince.lab.intervals import Interval, paired
 from weince.lab.published import Published, published
-from weince.lab.tasks import recipe_class
+from weince.lab.tasks import named, recipe_class, recipes
 from weince.lab.tasks.images_recipe import ImagesRecipe
 from weince.shell.errors import UserError
 from weince.shell.files import read_json

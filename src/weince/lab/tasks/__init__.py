@@ -3,20 +3,43 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.resources import files
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from weince.lab.engine.recipe import Comparison
 from weince.lab.engine.task import Task
+from weince.lab.settings import read
 from weince.shell.errors import UserError
 
-__all__ = ["NAMES", "recipe_class", "task_of"]
+__all__ = ["NAMES", "named", "recipe_class", "recipes", "task_of"]
 
 NAMES = {"images": "Images", "sentences": "Sentences"}
 """Task -> its class, in the module of that name; its recipe's is beside it, so that reading one imports no library."""
 
 NEEDS = {"sentences": ("sentence_transformers", "transformers", "datasets", "accelerate")}
 """Libraries that the lab alone does not bring."""
+
+
+def recipes() -> dict[str, Path]:
+    """The recipes that the package carries, by name."""
+    folder = Path(str(files("weince").joinpath("recipes")))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def named(recipe: str) -> dict[str, Any]:
+    """Settings of a recipe, a file or one that the package carries.
+
+    Raises:
+        UserError: neither, or not TOML.
+    """
+    carried = recipes()
+    if recipe in carried:
+        return {"name": recipe, **read(carried[recipe])}
+    if not Path(recipe).is_file() and "/" not in recipe and not recipe.endswith(".toml"):
+        raise UserError(f"Recipe {recipe!r} is no file, and none of those that `weince recipes` lists.")
+    return {"name": Path(recipe).stem, **read(Path(recipe))}
 
 
 def recipe_class(task: Any) -> type[Comparison]:

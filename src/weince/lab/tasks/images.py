@@ -26,6 +26,7 @@ from weince.lab.evaluation.protocols import lightly_scores, published_scores
 from weince.lab.launch import first_does, join, same_everywhere
 from weince.lab.tasks.images_recipe import METRICS, ImagesRecipe
 from weince.lab.training.contrastive import Encoded, build, device_of
+from weince.lab.training.encoders import check_encoder
 from weince.lab.training.fit import checkpoints, train
 from weince.lab.training.settings import ImageSettings, Run
 from weince.lab.training.views import make_views, two_views_of
@@ -82,7 +83,7 @@ class Images:
     ) -> dict[str, Any]:
         """Train and validate; see `finish`."""
         own, temperature = self.recipe.applied(settings)
-        return finish(own, Run(loss, temperature, seed), self.splits, folder, progress)
+        return finish(own.image_settings(), Run(loss, temperature, seed), self.splits, folder, progress)
 
     def test(self, loss: str, settings: Settings, seed: int, folder: Path) -> dict[str, Any]:
         """Scores on the test images, computed once and kept as test.json; evaluations asked for later are added."""
@@ -113,6 +114,8 @@ def ready(recipe: ImageSettings) -> Splits:
             f"Setting `batch_size`: should be at most the number of training images, {len(splits.pretraining.labels)}. "
             f"Found {recipe.batch_size}."
         )
+    channels, size = splits.training.pixels.shape[1:3]
+    same_everywhere(lambda: check_encoder(recipe, channels, size))
     return splits
 
 

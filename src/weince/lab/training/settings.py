@@ -63,6 +63,10 @@ class ImageSettings(ImageData):
     compile: bool = False
     """Whether the encoder is compiled (`torch.compile`): a minute before the first step, a few per cent after it."""
 
+    def image_settings(self) -> ImageSettings:
+        """What a training depends on, and a checkpoint is known by."""
+        return ImageSettings(**{name: getattr(self, name) for name in ImageSettings.model_fields})
+
     def check_places(self) -> None:
         """Refuse what needs no reading to be refused: a folder or a GPU that is not there."""
         super().check_places()
