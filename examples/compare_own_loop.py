@@ -1,8 +1,7 @@
 """Which loss is better in a loop of your own? Here SimCLR with lightly's head and augmentation; about a minute.
 
 The loop is yours: any encoder, any data, any setting of the loss. `compare` tunes every arm on the same grid by
-validation scores, reports the chosen settings by test scores from other seeds, paired, and goes on where it
-was stopped.
+validation scores, reports the chosen settings by test scores from other seeds, paired, and goes on where it stopped.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which settings matter: one changed at a time, from WEINCE at temperature 0.1 with the paper's gate.
 
-    python runs/choosing.py PATH/TO/cifar10 [--seeds 7 21 63]
+    python experiments/choosing.py PATH/TO/cifar10 [--seeds 7 21 63]
 
 6,000 CIFAR-10 images (4,000 train, 2,000 judge), the small encoder, 20 epochs of batch 128. Rows go to choosing.csv;
 the same command goes on where it was stopped. `--table` prints the means and the paired differences.
@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from weince.lab.tasks.recipe import Recipe, Run
 
 from weince import Gate
 from weince.lab.data.sets import load
@@ -24,6 +23,7 @@ from weince.lab.evaluation.features import extract, freeze
 from weince.lab.evaluation.probes import Labelled, fit_probe, neighbour_scores
 from weince.lab.intervals import paired
 from weince.lab.training.fit import train
+from weince.lab.training.settings import ImageSettings, Run
 from weince.shell.provenance import provenance
 
 OUT = Path(__file__).with_name("choosing.csv")
@@ -57,7 +57,7 @@ def measure(
     data_dir: Path, name: str, arm: dict[str, Any], seed: int, data: str = "cifar10", epochs: int = 20
 ) -> dict[str, Any]:
     """Train one arm and judge it."""
-    recipe = Recipe(
+    recipe = ImageSettings(
         data=data,
         data_dir=data_dir,
         subset=6000,

@@ -1,6 +1,6 @@
 """Which evidence opens the gate best: the paper's two factors, each alone, the calibrated one, or none.
 
-    python runs/evidence.py PATH/TO/DATA --data cifar10|tiny-imagenet [--seeds 7 21 63]
+    python experiments/evidence.py PATH/TO/DATA --data cifar10|tiny-imagenet [--seeds 7 21 63]
 
 6,000 images (4,000 train, 2,000 judge), the small encoder, batch 128, temperature 0.1; 20 epochs on CIFAR-10, 10 on
 Tiny-ImageNet. Rows go to evidence.csv; the same command goes on where it was stopped. `--table` prints means and

@@ -1,6 +1,6 @@
 """How often the test of an exponential tail says no: size, power, and the penultimate shape of normal scores.
 
-    python runs/power.py [--repetitions 2000]
+    python experiments/power.py [--repetitions 2000]
 
 Independent scores; the largest `share` of them are exceedances over the next one. Rows go to power.csv.
 """
