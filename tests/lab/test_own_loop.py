@@ -114,8 +114,8 @@ def test_a_killed_script_goes_on_and_ends_as_an_undisturbed_one(tmp_path):
         "    if die and len(list(folder.glob('runs/*/validation.json'))) == die:\n"
         "        os.kill(os.getpid(), 9)\n"
         "    return train(criterion, seed, place)\n"
-        "import weince.lab.engine.store as store\n"
-        "store.Patience.__new__.__defaults__ = (0.5, 1.0, 5.0)\n"
+        "import weince.lab.engine.database as database\n"
+        "database.Patience.__new__.__defaults__ = (0.5, 1.0, 5.0)\n"
         "compare(dying, test=test, arms=arms(), seeds=(1, 2), folder=folder, metrics=METRICS, quiet=True)\n"
     )
 

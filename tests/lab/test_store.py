@@ -6,8 +6,9 @@ from contextlib import closing
 import pytest
 
 from weince.lab.engine.choice import concluded, wanted
+from weince.lab.engine.database import Patience
 from weince.lab.engine.plan import Arm, Plan, Range
-from weince.lab.engine.store import ATTEMPTS, Patience, Store
+from weince.lab.engine.store import ATTEMPTS, Store
 from weince.shell.errors import UserError
 
 PLAN = Plan(

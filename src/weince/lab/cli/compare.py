@@ -199,8 +199,8 @@ def _work(words: list[str]) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     from weince.lab.engine.comparison import opened
+    from weince.lab.engine.database import Patience
     from weince.lab.engine.folder import made_known
-    from weince.lab.engine.store import Patience
     from weince.lab.engine.work import work
     from weince.lab.tasks import recipe_class, task_of
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from weince.lab.engine.choice import concluded
+from weince.lab.engine.database import Patience
 from weince.lab.engine.plan import Plan
-from weince.lab.engine.store import Patience, Store
+from weince.lab.engine.store import Store
 from weince.lab.engine.task import Task
 
 __all__ = ["DATABASE", "default_storage", "opened", "publish", "result_of"]

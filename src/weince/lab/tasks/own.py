@@ -163,7 +163,9 @@ class _Own:
     def __init__(self, train: Loop, test: Loop | None, arms: Mapping[str, Arm], metrics: Mapping[str, str]) -> None:
         self.functions = {"train": train, "test": test}
         self.arms, self.metrics = arms, metrics
-        self.facts = () if test else ("there is no test function: the scores reported are validation scores",)
+        self.facts: tuple[str, ...] = (
+            () if test else ("there is no test function: the scores reported are validation scores",)
+        )
 
     def amount(self, settings: Settings) -> int:
         return 1
