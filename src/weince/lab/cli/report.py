@@ -17,7 +17,7 @@ __all__ = ["run"]
 
 @dataclass(frozen=True)
 class Options:
-    """The published rows beside what was found here, and why a row was not run: table.csv, table.svg, table.html."""
+    """The published rows beside what was found here, and why a row was not run: table.csv, two figures, table.html."""
 
     results: Annotated[Path, tyro.conf.Positional] = Path("results")
     """Folder of what was found, NAME.json."""

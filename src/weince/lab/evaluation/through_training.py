@@ -22,10 +22,11 @@ from weince.diagnosis.examine import Progress, Question, examine
 from weince.diagnosis.report import png
 from weince.extremes.plots import training_figure
 from weince.lab.data.sets import load
-from weince.lab.engine.result import NAMES
 from weince.lab.evaluation.features import extract, freeze
-from weince.lab.tasks.recipe import Recipe, Run, read
+from weince.lab.rivals import NAMES
+from weince.lab.settings import read
 from weince.lab.training.contrastive import build
+from weince.lab.training.settings import ImageSettings, Run
 from weince.shell.errors import UserError
 from weince.shell.files import csv_text, json_text, write_folder
 from weince.shell.pages import render
@@ -68,7 +69,7 @@ def examine_epochs(question: Question, progress: Progress = lambda what, done, t
     settings = read(folder / "recipe.toml")
     if question.data_dir is not None:
         settings["data_dir"] = question.data_dir
-    recipe = Recipe(**settings)
+    recipe = ImageSettings(**{name: value for name, value in settings.items() if name in ImageSettings.model_fields})
     kept = sorted(folder.glob(f"runs/*/kept/{'[0-9]' * 5}.safetensors"))
     if not kept:
         raise UserError(
@@ -110,7 +111,7 @@ def _run(slug: str) -> Run:
     found = re.fullmatch(rf"({'|'.join(map(re.escape, NAMES))})-t(.+)-s(\d+)", slug)
     if found is None:
         raise UserError(f"A run's folder should be named LOSS-tTEMPERATURE-sSEED. Found {slug!r}.")
-    return Run(found[1], float(found[2]), int(found[3]))  # pyright: ignore
+    return Run(found[1], float(found[2]), int(found[3]))
 
 
 def _row(question: Question, found: Any) -> dict[str, Any]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
 from weince.lab.engine.plan import words
-from weince.lab.intervals import Interval
+from weince.lab.intervals import Interval, paired
 from weince.lab.pages.figures import figures_of
 from weince.shell.figures import svg
 from weince.shell.files import write_csv, write_json, write_text
@@ -20,6 +20,8 @@ from weince.shell.words import count
 __all__ = ["cell", "differences_of", "print_result", "write_result"]
 
 PLUS_MINUS = "± is the half width of the 95 % t-interval over seeds"
+FEW = 4
+"""Sentences that lead a page."""
 
 
 def write_result(result: Mapping[str, Any], folder: Path) -> Path:
@@ -37,20 +39,17 @@ def write_result(result: Mapping[str, Any], folder: Path) -> Path:
     page = render(
         "lab/pages/comparison.html",
         result=result,
-        figures=[(drawn.title, svg(drawn.figure, drawn.alt), drawn.caption) for drawn in figures_of(result)],
-        rows=[
-            {**row, "cells": [cell(row, metric) for metric in result["metrics"]],
-             "differences": differences_of(result, row["label"])}
-            for row in result["rows"]
+        lead=_lead(result),
+        tables=_tables(result),
+        figures=[
+            (drawn.title, [svg(figure, alt) for figure, alt in drawn.drawings], drawn.caption)
+            for drawn in figures_of(result)
         ],
-        others=_others(result),
-        runs=[{**run, "said": words(run["settings"])} for run in result["runs"]],
+        runs=_runs(result),
         recipe=_recipe(result),
         seeds=count(len(result["seeds"]), "seed"),
-        many=len(result["rows"]) > 4,
         plus_minus=PLUS_MINUS,
-        words=words,
-    )  # fmt: skip
+    )
     write_text(folder / "report.html", page)
     return folder / "report.html"
 
@@ -116,16 +115,78 @@ def _plain(value: Any) -> Any:
     return {k: _plain(v) for k, v in value.items() if v is not None} if isinstance(value, Mapping) else value
 
 
-def _others(result: Mapping[str, Any]) -> dict[str, dict[str, list[float]]]:
-    """Evaluation -> metric -> the mean of each row."""
-    found: dict[str, dict[str, list[float]]] = {}
-    for row in result["rows"]:
-        for protocol, scores in (row["others"][0] if row["others"] else {}).items():
-            for metric in scores:
-                if not metric.startswith("validation_"):
-                    values = [seed[protocol][metric] for seed in row["others"]]
-                    found.setdefault(protocol, {}).setdefault(metric, []).append(sum(values) / len(values))
+class _Table(NamedTuple):
+    caption: str
+    columns: list[str]
+    rows: list[list[Any]]
+
+
+def _lead(result: Mapping[str, Any]) -> list[str]:
+    """What stands at the top: every sentence of few arms; of many, one that counts them."""
+    if len(result["sentences"]) <= FEW:
+        return result["sentences"]
+    reference, metric = _reference(result), result["metrics"][result["select_by"]]
+    found = [d for d in result["differences"] if d["to"] == "reference" and d["metric"] == result["select_by"]]
+    better = [d for d in found if d["low"] is not None and d["low"] > 0]
+    worse = [d for d in found if d["high"] is not None and d["high"] < 0]
+    best = max(found, key=lambda d: d["mean"])
+    text = (
+        f"Of {count(len(found), 'arm')} {len(better)} are better than {reference} and {len(worse)} worse in {metric}, "
+        f"by paired 95 % t-intervals; {best['of']} stands highest, "
+        f"{Interval(best['mean'], best['low'], best['high'])} points."
+    )
+    return [text]
+
+
+def _tables(result: Mapping[str, Any]) -> list[_Table]:
+    """Arms as rows: test scores, and the differences to each thing they are compared with."""
+    metrics = result["metrics"]
+    names = ["", *metrics.values()]
+    scores = [[row["label"], *({"text": cell(row, m), "value": row["mean"][m]} for m in metrics)]
+              for row in result["rows"]]  # fmt: skip
+    if result["untrained"]:
+        test = result["untrained"]["test"]
+        before = [{"text": f"{100 * test[m]:.1f}", "value": test[m]} for m in metrics]
+        scores.insert(0, [result["untrained"]["name"], *before])
+    found = [_Table(f"Test scores of the chosen settings, x 100; {PLUS_MINUS}", names, scores)]
+    minus = dict.fromkeys((d["to"], d["minus"]) for d in result["differences"])
+    for to, other in minus:
+        rows = []
+        for row in result["rows"]:
+            those = {d["metric"]: d for d in result["differences"]
+                     if (d["of"], d["to"], d["minus"]) == (row["label"], to, other)}  # fmt: skip
+            if those:
+                rows.append([row["label"], *(_difference(those[m]) for m in metrics)])
+        found.append(_Table(f"Paired differences: minus {other}, in points, with 95 % t-intervals", names, rows))
+    for protocol in dict.fromkeys(name for row in result["rows"] for seed in row["others"] for name in seed):
+        shown = [m for m in result["rows"][0]["others"][0].get(protocol, {}) if not m.startswith("validation_")]
+        rows = [[row["label"], *(_other(row, protocol, m) for m in shown)] for row in result["rows"]]
+        columns = ["", *(metrics.get(m) or m.replace("recall_at_", "recall@").replace("_", " ") for m in shown)]
+        found.append(_Table(f"The same runs by the protocol {protocol}, x 100", columns, rows))
     return found
+
+
+def _difference(d: Mapping[str, Any]) -> dict[str, Any]:
+    tone = "" if d["low"] is None else "up" if d["low"] > 0 else "down" if d["high"] < 0 else ""
+    return {"text": str(Interval(d["mean"], d["low"], d["high"])), "value": d["mean"], "tone": tone}
+
+
+def _other(row: Mapping[str, Any], protocol: str, metric: str) -> dict[str, Any]:
+    found = paired([seed[protocol][metric] for seed in row["others"]])
+    half = "" if found.high is None else f" ± {100 * (found.high - found.mean):.1f}"
+    return {"text": f"{100 * found.mean:.1f}{half}", "value": found.mean}
+
+
+def _runs(result: Mapping[str, Any]) -> _Table:
+    rows = []
+    for run in result["runs"]:
+        title = result["plan"]["arms"][run["arm"]].get("title") or run["arm"]
+        scores = [
+            {"text": f"{100 * run['validation'][m]:.1f}", "value": run["validation"][m]} for m in result["metrics"]
+        ]
+        rows.append([f"{title} {words(run['settings'])}".strip(), run["seed"], *scores, run["seconds"]])
+    columns = ["run", "seed", *result["metrics"].values(), "train, s"]
+    return _Table(f"Validation scores of {count(len(rows), 'run')}, x 100", columns, rows)
 
 
 def _tidy(result: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from weince.lab.intervals import Interval
-from weince.lab.pages.figures import panels
+from weince.lab.pages.figures import panel
 from weince.lab.reproduction.paper import COMPARED, Line, Score, tidy_lines
 from weince.lab.rivals import COLOURS, NAMES
 from weince.lab.tasks.images_recipe import METRICS
+from weince.shell.figures import png, svg
 from weince.shell.files import write_bytes, write_csv, write_text
 from weince.shell.pages import render
 
@@ -32,6 +32,7 @@ ENCODERS = {
 }  # fmt: skip
 SCORES = {**METRICS, "spearman": "Spearman x 100"}
 PROTOCOLS = {"published": "as published", "lightly": "as lightly"}
+COLUMNS = ("", "InfoNCE", "WEINCE", "WEINCE released", "WEINCE − InfoNCE", "released − InfoNCE")
 NOTE = (
     "Published: mean ± interval as printed (arXiv:2606.00262), InfoNCE at 0.5, WEINCE the best of 27 gate settings. "
     "Ours: mean over seeds ± half of its 95 % t-interval, at the temperature named; differences paired by seed. "
@@ -40,7 +41,7 @@ NOTE = (
 
 
 def write_table(known: Sequence[Line], others: Sequence[Line], folder: Path) -> Path:
-    """table.csv, table.png and table.html.
+    """table.csv, published.png, others.png and table.html.
 
     Args:
         known: lines of the published rows.
@@ -50,50 +51,65 @@ def write_table(known: Sequence[Line], others: Sequence[Line], folder: Path) -> 
     Returns:
         Path of the page.
     """
-    buffer = io.BytesIO()
-    _differences(known, others).savefig(buffer, format="png", dpi=160, bbox_inches="tight", facecolor="white")
+    figures = _differences(known, others)
     page = render(
         "lab/reproduction/table.html",
-        known=grouped(known),
-        others=[group for group in grouped(others) if group[0].scores],
-        idle=[group[0] for group in grouped(others) if not group[0].scores],
-        words={"what": what, "ours": ours, "made": made, "cells": cells, "published": published_cells},
-        metrics=SCORES,
-        losses=COMPARED[1:],
+        columns=COLUMNS,
+        known=_rows(known),
+        others=_rows(others),
+        made=[(group[0].recipe, made(group[0])) for group in grouped([*known, *others])],
         note=NOTE,
         summary=_summary(known),
-        picture=base64.b64encode(buffer.getvalue()).decode("ascii"),
+        drawings=[svg(figure, alt) for figure, alt in figures],
     )
     write_csv(folder / "table.csv", tidy_lines([*known, *others]))
-    write_bytes(folder / "table.png", buffer.getvalue())
+    for name, (figure, _) in zip(("published", "others"), figures, strict=True):
+        write_bytes(folder / f"{name}.png", png(figure))
     write_text(folder / "table.html", page)
     return folder / "table.html"
+
+
+def _rows(lines: Sequence[Line]) -> list[list[Any]]:
+    rows: list[list[Any]] = []
+    for line in lines:
+        of = what(line)
+        if line.published is not None:
+            rows.append([f"{of}: {SCORES[line.metric]}, published", *published_cells(line)])
+        if line.scores:
+            found = cells(line)
+            toned = [
+                _toned(text, line.differences.get(loss)) for text, loss in zip(found[3:], COMPARED[1:], strict=True)
+            ]
+            rows.append([f"{of}: {ours(line)}", *found[:3], *toned])
+    return rows
+
+
+def _toned(text: str, difference: Interval | None) -> dict[str, str]:
+    low, high = (None, None) if difference is None else difference[1:]
+    tone = "" if low is None or high is None else "up" if low > 0 else "down" if high < 0 else ""
+    return {"text": text, "tone": tone}
 
 
 def print_table(known: Sequence[Line], others: Sequence[Line], console: Console) -> None:
     """Both tables; a line that was not run says what it would take, and why it was not."""
     for title, lines in (("The paper's table, and ours", known), ("Other recipes and results here", others)):
-        table = Table(title=title, title_justify="left")
-        table.add_column("", overflow="fold")
-        for heading in ("InfoNCE", "WEINCE", "WEINCE\nreleased", "WEINCE −\nInfoNCE", "released −\nInfoNCE"):
-            table.add_column(heading, justify="right")
+        console.print(f"[bold]{title}[/bold]")
         for group in grouped(lines):
-            if group[0].published is None and not group[0].scores:
-                continue
-            table.add_section()
-            table.add_row(f"[bold]{what(group[0])}[/bold]")
+            console.print(f"\n[bold]{what(group[0])}[/bold]: {made(group[0])}.", highlight=False)
+            table = Table(box=None, padding=(0, 2, 0, 0), show_header=bool(group[0].published or group[0].scores))
+            table.add_column("", overflow="fold")
+            for heading in ("InfoNCE", "WEINCE", "released", "WEINCE −\nInfoNCE", "released −\nInfoNCE"):
+                table.add_column(heading, justify="right")
             for line in group:
                 if line.published is not None:
-                    table.add_row(f"  {SCORES[line.metric]}, published", *published_cells(line))
+                    table.add_row(f"{SCORES[line.metric]}, published", *published_cells(line))
                 if line.scores:
-                    table.add_row(f"  {ours(line)}", *cells(line))
-        if table.row_count:
-            console.print(table)
-        for group in grouped(lines):
-            console.print(f"[bold]{group[0].recipe}[/bold]: {made(group[0])}.", highlight=False)
+                    table.add_row(ours(line), *cells(line))
+            if table.row_count:
+                console.print(table, highlight=False)
         console.print()
-    console.print(NOTE)
-    console.print(f"[bold]{_summary(known)}[/bold]")
+    console.print(NOTE, highlight=False)
+    console.print(f"[bold]{_summary(known)}[/bold]", highlight=False)
 
 
 def _summary(known: Sequence[Line]) -> str:
@@ -153,34 +169,38 @@ def _points(mean: float, half: float | None) -> str:
     return f"{100 * mean:.1f}" if half is None else f"{100 * mean:.1f} ± {100 * half:.1f}"
 
 
-def _differences(known: Sequence[Line], others: Sequence[Line]) -> Figure:
-    """WEINCE − InfoNCE: published rows with ours beside them, and what else was run."""
+def _differences(known: Sequence[Line], others: Sequence[Line]) -> list[tuple[Figure, str]]:
+    """WEINCE − InfoNCE, with what is seen: published rows with ours beside them, and what else was run."""
     found = [line for line in others if line.differences]
-    tall = max(len(known), len(found), 4)
-    figure, (left, right) = panels(2, width=6.6, height=1.2 + 0.36 * tall)
-    for ax, lines in ((left, known), (right, found)):
+    drawings = []
+    for title, lines in (("The published rows", known), ("Other recipes, temperatures tuned alike", found)):
+        figure, ax = panel(6.6, 1.4 + 0.36 * max(len(lines), 3))
         ax.axvline(0, color="0.3", linewidth=1)
         ax.set_ylim(-max(len(lines), 1) + 0.4, 0.6)
         ax.set_yticks([-at for at in range(len(lines))], [_label(line) for line in lines], fontsize=8)
         ax.set_xlabel("difference to InfoNCE, points")
+        ax.set_title(title, fontsize=10)
+        ax.margins(x=0.15)
+        told = []
         for at, line in enumerate(lines):
             for offset, loss in ((-0.1, "weince"), (0.1, "weince-released")):
                 if loss in line.differences:
                     _bar(ax, -at + offset, line.differences[loss], COLOURS[loss])
-    for at, line in enumerate(known):
-        assert line.published is not None
-        gain = line.published.estimates["weince"][0] - line.published.estimates["infonce"][0]
-        left.plot([100 * gain], [-at], "D", markersize=6, markerfacecolor="white", markeredgewidth=1.6, color="0.35")
-        if not line.scores:
-            left.annotate("not run", (100 * gain, -at), xytext=(9, 0), textcoords="offset points", va="center",
-                          fontsize=7, color="0.5")  # fmt: skip
-    left.set_title("The published rows", fontsize=10)
-    right.set_title("Other recipes, temperatures tuned alike", fontsize=10)
-    marks = [left.plot([], [], "D", markerfacecolor="white", color="0.35", label="WEINCE, published")]
-    marks += [left.plot([], [], "D", color=COLOURS[loss], label=f"{NAMES[loss]}, ours") for loss in COMPARED[1:]]
-    figure.legend(handles=[mark for (mark,) in marks], loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    left.margins(x=0.15)
-    return figure
+                    told.append(f"{_label(line)}, {NAMES[loss]} {line.differences[loss]}".replace("\n", " "))
+            if line.published is not None:
+                gain = 100 * (line.published.estimates["weince"][0] - line.published.estimates["infonce"][0])
+                ax.plot([gain], [-at], "D", markersize=6, markerfacecolor="white", markeredgewidth=1.6, color="0.35")
+                told.append(f"{_label(line)}, published {gain:+.1f}".replace("\n", " "))
+                if not line.scores:
+                    ax.annotate("not run", (gain, -at), xytext=(9, 0), textcoords="offset points", va="center",
+                                fontsize=7, color="0.5")  # fmt: skip
+        marks = [ax.plot([], [], "D", color=COLOURS[loss], label=f"{NAMES[loss]}, ours") for loss in COMPARED[1:]]
+        if any(line.published for line in lines):
+            marks += [ax.plot([], [], "D", markerfacecolor="white", color="0.35", label="WEINCE, published")]
+        figure.legend(handles=[mark for (mark,) in marks], loc="outside lower center", ncols=3, frameon=False,
+                      fontsize=8)  # fmt: skip
+        drawings.append((figure, f"{title}, differences to InfoNCE in points: {'; '.join(told) or 'none'}."))
+    return drawings
 
 
 def _bar(ax, place: float, difference: Interval, colour: str) -> None:
