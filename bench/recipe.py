@@ -18,11 +18,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from weince.lab.rivals.criteria import make_criterion
+from weince.lab.tasks.recipe import Recipe, Run
 
 from rows import RESULTS, record
 from weince.lab.data.sets import Images
-from weince.lab.rivals.criteria import make_criterion
-from weince.lab.tasks.recipe import Recipe, Run
 from weince.lab.training.contrastive import build
 from weince.lab.training.fit import train
 from weince.lab.training.views import make_views, two_views_of

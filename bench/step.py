@@ -12,11 +12,11 @@ import statistics
 import time
 
 import torch
+from weince.lab.tasks.recipe import Recipe
 
 from loss import embeddings, once
 from rows import RESULTS, record
 from weince import InfoNCELoss, WEINCELoss
-from weince.lab.tasks.recipe import Recipe
 from weince.lab.training.encoders import make_encoder, make_projection
 
 BATCH, SIZE, WIDTH = 256, 32, 128

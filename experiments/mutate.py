@@ -28,8 +28,9 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "src" / "weince"
 MODULES = (
-    "checks", "contest", "dense", "evidence", "formula", "gate", "key_queue", "loss", "modules", "options", "output",
-    "precision", "released", "setups", "tail", "temperature", "tiles/sweep", "tiles/operators", "processes/gather",
+    "checks", "contest", "dense", "evidence", "formula", "gate", "key_queue", "loss", "options", "output", "precision",
+    "released", "tail", "temperature", "setups/contest_loss", "setups/given", "setups/labels", "setups/momentum_queue",
+    "setups/retrieval", "setups/two_towers", "setups/two_views", "tiles/sweep", "tiles/operators", "processes/gather",
     "processes/shared",
 )  # fmt: skip
 # Those likeliest to notice come first.
@@ -37,8 +38,11 @@ TESTS = (
     "noticed", "formula", "contest", "gate", "temperature", "checks", "queue", "ids", "modules", "evidence", "tail",
     "setups", "loss", "transforms", "golden", "released", "near_duplicates", "half_precision", "tiled", "properties",
 )  # fmt: skip
+ALSO = {"key_queue": "queue", "momentum_queue": "queue", "sweep": "tiled", "given": "ids", "contest_loss": "modules",
+        "two_views": "setups", "two_towers": "setups", "labels": "setups", "retrieval": "setups"}  # fmt: skip
+"""Module -> the test that is likeliest to notice, where it has another name."""
 # Of these a part shows between processes alone.
-ACROSS = ("key_queue", "loss", "modules", "options", "released")
+ACROSS = ("key_queue", "loss", "options", "released", "setups/contest_loss", "setups/momentum_queue")
 LEFT_OUT = ("memory_does_not_grow",)  # runs in a process of its own, which has no fault
 DROPPED = {"clamp_min", "clamp_max", "clamp", "clamp_min_", "clone", "detach", "abs"}
 COMPARISONS = {
@@ -152,7 +156,11 @@ def noticed(module: str, text: str, log: Path) -> str:
     """The test that fails with this fault, or "survived"."""
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "weince"
-        shutil.copytree(CORE, package, ignore=shutil.ignore_patterns("lab", "tails", "__pycache__"))
+        shutil.copytree(
+            CORE,
+            package,
+            ignore=shutil.ignore_patterns("lab", "extremes", "diagnosis", "shell", "recipes", "__pycache__"),
+        )
         (package / f"{module}.py").write_text(text)
         if module.startswith("processes"):
             return _by_processes(folder)
@@ -184,7 +192,7 @@ def _run(folder: str, module: str, log: Path) -> None:
     os.dup2(output, 2)
     os.chdir(ROOT)
     own = module.rpartition("/")[2]
-    order = sorted(TESTS, key=lambda name: name not in (own, {"key_queue": "queue", "sweep": "tiled"}.get(own)))
+    order = sorted(TESTS, key=lambda name: name not in (own, ALSO.get(own)))
     files = [f"tests/test_{name}.py" for name in order]
     deselected = " and ".join(f"not {name}" for name in LEFT_OUT)
     options = [

@@ -3,8 +3,11 @@
 from weince.contest import NO_ID
 from weince.gate import Gate
 from weince.key_queue import EmbeddingQueue
-from weince.loss import contest_loss, contest_output, query_key_loss, weince_loss
-from weince.modules import (
+from weince.loss import contest_loss, contest_output
+from weince.options import Options
+from weince.output import LossOutput
+from weince.released import ReleasedTopMLoss
+from weince.setups import (
     INFONCE,
     ContestLoss,
     InfoNCELoss,
@@ -13,10 +16,9 @@ from weince.modules import (
     SupervisedLoss,
     TwoTowerLoss,
     WEINCELoss,
+    query_key_loss,
+    weince_loss,
 )
-from weince.options import Options
-from weince.output import LossOutput
-from weince.released import ReleasedTopMLoss
 from weince.tail import TailFit
 from weince.temperature import LearnableTemperature
 

@@ -17,14 +17,13 @@ from weince.output import LossOutput
 from weince.precision import full_precision
 from weince.processes.gather import Processes
 from weince.processes.shared import gathered, mix_over_processes, total_over_processes
-from weince.setups import explicit_negatives, two_views
 from weince.temperature import LearnableTemperature, Temperature, check_temperature, scale_of
 from weince.tiles import operators
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["contest_loss", "contest_output", "query_key_loss", "weince_loss"]
+__all__ = ["contest_loss", "contest_output", "loss_of", "validated"]
 
 
 def contest_output(contest: Contest, temperature: Temperature = 0.1, options: Options = Options()) -> LossOutput:
@@ -51,8 +50,7 @@ def contest_output(contest: Contest, temperature: Temperature = 0.1, options: Op
     Source: arXiv:2606.00262.
 
     Examples:
-        >>> from weince.setups import two_towers
-        >>> contest_output(two_towers(torch.eye(4), torch.eye(4)), temperature=1.0).per_anchor
+        >>>         >>> contest_output(two_towers(torch.eye(4), torch.eye(4)), temperature=1.0).per_anchor
         tensor([0.7437, 0.7437, 0.7437, 0.7437])
     """
     gate, processes = options.gate, options.processes
@@ -136,7 +134,7 @@ def validated(
     return options.processes.together(checked)
 
 
-def _loss(
+def loss_of(
     make: Callable[[], Contest],
     temperature: Temperature,
     gate: Gate,
@@ -170,126 +168,4 @@ def contest_loss(
     Returns:
         Scalar, or (A,) with reduction "none".
     """
-    return _loss(lambda: contest, temperature, gate, reduction, options)
-
-
-def weince_loss(
-    z_a: Tensor,
-    z_b: Tensor,
-    temperature: Temperature = 0.1,
-    gate: Gate = Gate(),
-    reduction: Reduction = "mean",
-    *,
-    sample_weight: Tensor | None = None,
-    ignored: Tensor | None = None,
-    ids: Tensor | None = None,
-    **options: Unpack[Keywords],
-) -> Tensor:
-    """WEINCE of two views, the SimCLR setup: `WEINCELoss` as a function.
-
-        logit_ij = (1 - lambda_i) * s_ij / tau  +  lambda_i * (-beta_i * log(max(1 - s_ij, eps)))
-        loss     = mean over anchors of  -log softmax_{j in C(i)} (logit_i.) [i+]
-
-    s is the cosine similarity; lambda and beta are measured on the batch (`fit_tail`, `Gate`) and carry no gradient.
-    lambda = 0 is InfoNCE, bit for bit.
-
-    Computed in float32 or better, with autocast off: 1 - s cancels in half precision. On CUDA, TF32 products
-    (`torch.set_float32_matmul_precision("high")`) round s to three digits and blur shortfalls below 1e-3.
-
-    The loss and its gradient are finite for every finite input. A negative at shortfall delta pulls along the sphere
-    with about lambda * beta * sqrt(2 / delta), at most lambda * beta * sqrt(2 / eps): near-duplicates in a batch
-    spike. `ids` of known duplicates leave them out; a larger `eps` or `Gate(slope_max=...)` bounds the rest.
-
-    NaN or infinity in any row makes the loss NaN; with `check_finite` it is an error that names the rows.
-
-    Args:
-        z_a: embeddings of the first view, (N, D), N >= 1, any scale, any floating-point dtype.
-        z_b: embeddings of the second view, (N, D); row i is the example of row i of z_a.
-        temperature: tau, > 0. Tune it: the published 0.5 was not best in our runs.
-        gate: as in `Options`.
-        reduction: as in `Options`, over the 2N anchors.
-        sample_weight: of each example, (N,).
-        ignored: bool (2N, 2N), all of view a, then all of view b: pairs that take no part.
-        ids: of each example, integers (N,) or (N, C): equal ids are never each other's negatives.
-        **options: the others of `Options`.
-
-    Returns:
-        Scalar, or (2N,) with reduction "none": all of view a, then all of view b.
-
-    Raises:
-        TypeError: not tensors, not floating point, or an option of the wrong type.
-        ValueError: wrong shape, device or range; the message names the parameter.
-
-    Source: arXiv:2606.00262.
-
-    Examples:
-        >>> z_a, z_b = torch.eye(4), torch.eye(4)
-        >>> weince_loss(z_a, z_b, temperature=1.0, gate=Gate(evidence=0.0, slope=1.0))
-        tensor(1.1654)
-    """
-
-    def made() -> Contest:
-        return two_views(z_a, z_b, sample_weight=sample_weight, ignored=ignored, ids=ids)
-
-    return _loss(made, temperature, gate, reduction, options, z_a=z_a, z_b=z_b)
-
-
-def query_key_loss(
-    query: Tensor,
-    positive_key: Tensor,
-    negative_keys: Tensor | None = None,
-    temperature: Temperature = 0.1,
-    gate: Gate = Gate(),
-    reduction: Reduction = "mean",
-    *,
-    sample_weight: Tensor | None = None,
-    ignored: Tensor | None = None,
-    ids: Tensor | None = None,
-    query_ids: Tensor | None = None,
-    key_ids: Tensor | None = None,
-    negative_ids: Tensor | None = None,
-    **options: Unpack[Keywords],
-) -> Tensor:
-    """For your own loop: queries, their positive keys and negative keys -> loss.
-
-    Args:
-        query: embeddings, (N, D).
-        positive_key: (N, D).
-        negative_keys: (M, D), the same for all queries; (N, H, D), each query's own; or None: the other rows' positive
-            keys.
-        temperature: tau, > 0.
-        gate: as in `Options`.
-        reduction: as in `Options`.
-        sample_weight: of each query, (N,).
-        ignored: bool, as in `weince.setups.explicit_negatives`.
-        ids: of each row, (N,) or (N, C).
-        query_ids: of the queries, where they are not those of their keys.
-        key_ids: of the positive keys.
-        negative_ids: of the negative keys.
-        **options: the others of `Options`.
-
-    Returns:
-        Scalar, or (N,) with reduction "none".
-
-    Examples:
-        >>> query_key_loss(torch.randn(4, 8), torch.randn(4, 8), torch.randn(16, 8)).ndim
-        0
-    """
-
-    def made() -> Contest:
-        return explicit_negatives(
-            query,
-            positive_key,
-            negative_keys,
-            in_batch=negative_keys is None,
-            sample_weight=sample_weight,
-            ignored=ignored,
-            ids=ids,
-            query_ids=query_ids,
-            key_ids=key_ids,
-            negative_ids=negative_ids,
-        )
-
-    return _loss(
-        made, temperature, gate, reduction, options, query=query, positive_key=positive_key, negative_keys=negative_keys
-    )
+    return loss_of(lambda: contest, temperature, gate, reduction, options)

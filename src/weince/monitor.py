@@ -14,8 +14,8 @@ from torch.utils.hooks import RemovableHandle
 
 from weince.contest import Contest
 from weince.gate import nearness_reference
-from weince.modules import ContestLoss
 from weince.output import LossOutput
+from weince.setups import ContestLoss
 
 __all__ = ["Monitor", "Seen", "statistics"]
 

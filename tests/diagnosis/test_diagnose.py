@@ -18,7 +18,8 @@ import torch
 from playwright.sync_api import sync_playwright
 
 from weince.__main__ import main
-from weince.diagnosis.examine import Question, diagnose
+from weince.diagnosis.examine import diagnose
+from weince.diagnosis.question import Question
 from weince.diagnosis.report import write_diagnosis
 from weince.formula import blended_logits
 from weince.gate import Gate, mix
@@ -110,7 +111,7 @@ def test_the_page_opens_offline_and_answers_to_clicks(near):
         rows = page.evaluate("data.anchors.row")
         page.fill("#row", str(rows[3]))
         page.press("#row", "Enter")
-        assert f"Row {rows[3]}, {HOSTILE}" in page.inner_text("#anchor h2")
+        assert f"Row {rows[3]}, {HOSTILE}" in page.inner_text("#anchor h3")
         assert page.locator("#anchor tbody tr").count() == 8
         assert page.locator("#anchor b").count() == 0
         page.fill("#row", "999999")
@@ -126,7 +127,7 @@ def test_the_page_opens_offline_and_answers_to_clicks(near):
         page.mouse.move(place[0] + 1, place[1])
         page.mouse.click(*place)
         page.wait_for_function(
-            "n => !document.querySelector('#anchor h2').textContent.includes(n)", arg=f"Row {rows[3]},"
+            "n => !document.querySelector('#anchor h3').textContent.includes(n)", arg=f"Row {rows[3]},"
         )
         page.select_option("#colour", "effective_temperature")
         page.click("summary")
@@ -190,7 +191,7 @@ def test_duplicates_are_counted_and_left_out(tmp_path):
     assert pairs == {(2 * k, 2 * k + 1) for k in range(30)} | {(2 * k + 1, 2 * k) for k in range(30)}
     assert found.summary["duplicate_pairs"] == 60
     assert found.found.pool.similarity[0] < 0.99
-    assert any(note.startswith("60 pairs are the same thing twice") for note in found.verdict.notes)
+    assert any(note.startswith("60 pairs of the same thing twice") for note in found.verdict.notes)
 
 
 def test_the_same_file_and_seed_give_the_same_numbers(tmp_path):

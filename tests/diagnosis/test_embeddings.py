@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from weince.diagnosis.embeddings import codes, embeddings_of, open_embeddings, read_labels
+from weince.diagnosis.embeddings import embeddings_of, open_embeddings
+from weince.diagnosis.labels import codes, read_labels
 from weince.shell.errors import UserError
 
 

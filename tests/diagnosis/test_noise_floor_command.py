@@ -23,11 +23,11 @@ def test_table_figure_and_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert image.size[0] > 800
 
 
-@pytest.mark.parametrize("option", ["--repetitions", "--seed"])
+@pytest.mark.parametrize("option", ["repetitions", "seed"])
 def test_bad_numbers_are_refused_and_nothing_is_written(
     option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert main(["noise-floor", "--output", str(tmp_path / "new"), option, "-1"]) == 2
+    assert main(["noise-floor", "--output", str(tmp_path / "new"), f"--{option}", "-1"]) == 2
     assert f"Parameter `{option}` should be an integer >= " in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
 

@@ -6,9 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from weince.lab.tasks.recipe import Recipe
 
 from weince.lab.data.sets import load
-from weince.lab.tasks.recipe import Recipe
 from weince.shell.errors import UserError
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from weince.lab.tasks.recipe import Recipe
 
 from weince.lab.data.sets import load
 from weince.lab.data.unpickle import arrays_of
-from weince.lab.tasks.recipe import Recipe
 from weince.shell.errors import UserError
 
 TRAIN, TEST, CLASSES = 60, 20, 4

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from weince.__main__ import main
-from weince.diagnosis.examine import Question
+from weince.diagnosis.question import Question
 from weince.lab.evaluation.through_training import PER_FILE, examine_epochs
 from weince.shell.errors import UserError
 

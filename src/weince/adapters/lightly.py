@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from weince.adapters import needs
 from weince.contest import Contest, unit_rows
 from weince.gate import Gate
-from weince.modules import ContestLoss
 from weince.options import OwnKeywords
-from weince.setups import queued, two_views
+from weince.setups import ContestLoss, queued, two_views
 from weince.temperature import Temperature
 
 with needs("lightly", tested="1.6"):

@@ -10,8 +10,7 @@ from torch import Tensor
 from weince.adapters import needs
 from weince.contest import Contest, unit_rows
 from weince.gate import Gate
-from weince.modules import ContestLoss
-from weince.setups import labelled
+from weince.setups import ContestLoss, labelled
 from weince.temperature import LearnableTemperature, Temperature
 
 with needs("pytorch-metric-learning", tested="2.9"):

@@ -9,9 +9,8 @@ from torch import Tensor
 from weince.adapters import needs
 from weince.contest import Contest
 from weince.gate import Gate
-from weince.modules import ContestLoss
 from weince.options import OwnKeywords
-from weince.setups import swapped, two_towers
+from weince.setups import ContestLoss, swapped, two_towers
 
 with needs("open_clip_torch", tested="3.3"):
     from open_clip.loss import ClipLoss, gather_features

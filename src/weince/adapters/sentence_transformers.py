@@ -13,9 +13,8 @@ from weince.adapters import needs
 from weince.checks import check_flag, check_integer, check_number
 from weince.contest import NO_ID, Contest
 from weince.gate import Gate
-from weince.modules import ContestLoss
 from weince.options import OwnKeywords
-from weince.setups import explicit_negatives, two_towers
+from weince.setups import ContestLoss, explicit_negatives, two_towers
 from weince.temperature import LearnableTemperature
 
 with needs("sentence-transformers", tested="6.2"):

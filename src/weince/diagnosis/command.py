@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import tyro
 from rich.console import Console
 
-from weince.diagnosis.examine import Question, diagnose
+from weince.diagnosis.formats import check_path
+from weince.diagnosis.question import Question, check_output
+from weince.shell.errors import UserError
 from weince.shell.terminal import answered, bar
 
 __all__ = ["run"]
@@ -18,23 +20,42 @@ def run(words: Sequence[str]) -> int:
     return answered(lambda: _diagnose(words), "Nothing was written.")
 
 
-def _diagnose(arguments: Sequence[str]) -> None:
-    console = Console()
-    question = tyro.cli(Question, args=list(arguments), prog="weince diagnose")
-    from weince.diagnosis.report import check_output, print_diagnosis, write_diagnosis
-
+def _diagnose(words: Sequence[str]) -> None:
+    question = tyro.cli(Question, args=list(words), prog="weince diagnose")
     check_output(question.folder)
+    console = Console()
     if question.file.is_dir():
-        from weince.lab.evaluation.through_training import examine_epochs, print_epochs, write_epochs
-
-        with bar(console, "Reading images", "epochs") as report:
-            epochs = examine_epochs(question, report)
-            page = write_epochs(epochs, question.folder)
-        print_epochs(epochs, console)
+        _through_training(question, console)
     else:
-        with bar(console, "Reading", "rows") as report:
-            diagnosis = diagnose(question, report)
-            report("Drawing the report", 1, 1)
-            page = write_diagnosis(diagnosis, question.folder)
-        print_diagnosis(diagnosis, console)
+        _file(question, console)
+
+
+def _file(question: Question, console: Console) -> None:
+    check_path(question.file, "file")
+    if question.corpus is not None:
+        check_path(question.corpus, "corpus")
+    # SciPy and matplotlib take longer to import than a refusal should.
+    from weince.diagnosis.examine import diagnose
+    from weince.diagnosis.report import print_diagnosis, write_diagnosis
+
+    with bar(console, "Reading", "rows") as report:
+        diagnosis = diagnose(question, report)
+        report("Drawing the report", 1, 1)
+        page = write_diagnosis(diagnosis, question.folder)
+    print_diagnosis(diagnosis, console)
+    print(f"{page} shows it; every number lies in {question.folder}.")
+
+
+def _through_training(question: Question, console: Console) -> None:
+    try:
+        from weince.lab.evaluation.through_training import examine_epochs, print_epochs, write_epochs
+    except ImportError as error:
+        raise UserError(
+            f"Parameter `file`: {question.file} is a folder. The tail through a comparison's training needs the lab: "
+            f"pip install 'weince[lab]' ({error})"
+        ) from error
+    with bar(console, "Reading images", "epochs") as report:
+        epochs = examine_epochs(question, report)
+        page = write_epochs(epochs, question.folder)
+    print_epochs(epochs, console)
     print(f"{page} shows it; every number lies in {question.folder}.")

@@ -10,16 +10,17 @@ figures/*.png             report.html, which opens offline
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import tyro
 from numpy.typing import NDArray
 
-from weince.diagnosis.embeddings import Embeddings, codes, open_embeddings, read_labels
+from weince.diagnosis.embeddings import Embeddings, open_embeddings
+from weince.diagnosis.labels import Known, codes, read_labels
+from weince.diagnosis.question import Question
 from weince.extremes.curves import Curves, MeanExcess, curves, mean_excess
 from weince.extremes.dependence import Dyads
 from weince.extremes.domain import Tail, Verdict, judge, stability
@@ -28,9 +29,10 @@ from weince.extremes.search import Excluded, Found, search
 from weince.gate import Gate, mix
 from weince.shell.errors import UserError
 from weince.shell.provenance import provenance
+from weince.shell.words import count
 from weince.tail import fit_tail, tail_size, tail_sizes
 
-__all__ = ["Anchors", "Diagnosis", "Question", "diagnose", "examine"]
+__all__ = ["Anchors", "Diagnosis", "Progress", "diagnose", "examine"]
 
 SAME_THING = 1e-6
 """Shortfall of two rows that are one thing twice: where the loss floors it."""
@@ -44,67 +46,6 @@ TAIL_SHARE = 0.01
 """Of all pairs, at most: a tail of more is not one."""
 
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Question:
-    """Is the tail of these embeddings Weibull, with an end at 1? Figures and a verdict; nothing is trained.
-
-    Attributes:
-        file: embeddings, (M, D): .npy, .npz, .parquet, .safetensors or .pt; or the folder of a comparison that kept
-            epochs (`weince compare --keep-every`), for the tail through training.
-        corpus: of a second tower: the rows of `file` are anchors, these are the candidates.
-        key: name of the array (or column) in `file`, where it holds several.
-        corpus_key: the same for `corpus`.
-        labels: one for each row: a file, or an array of `file`. Rows that share one are known positives, not negatives.
-        corpus_labels: the same for `corpus`.
-        ids: like labels, for what each row is: equal ids are the same thing twice.
-        corpus_ids: the same for `corpus`.
-        paired: row i of `file` and row i of `corpus` are a positive pair.
-        anchors: rows that are drawn as anchors; all candidates are searched for each.
-        tail: largest number of hardest negatives in one anchor's tail.
-        exceedances: pairs in the tail of all pairs, at most a hundredth of them.
-        temperature: tau, for the effective temperature.
-        seed: of the draws.
-        output: folder of the results; runs/diagnosis-NAME where none is given.
-        data_dir: of a comparison's images, where they have moved.
-    """
-
-    file: Annotated[Path, tyro.conf.Positional]
-    corpus: Path | None = None
-    key: str | None = None
-    corpus_key: str | None = None
-    labels: str | None = None
-    corpus_labels: str | None = None
-    ids: str | None = None
-    corpus_ids: str | None = None
-    paired: bool = False
-    anchors: int = 2000
-    tail: int = 256
-    exceedances: int = 20_000
-    temperature: float = 0.1
-    seed: int = 0
-    output: Path | None = None
-    data_dir: Path | None = None
-
-    def __post_init__(self) -> None:
-        for name, least in (("anchors", 20), ("tail", 10), ("exceedances", 200), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise UserError(f"Parameter `{name}` should be an integer >= {least}. Found {getattr(self, name)}.")
-        if not 0 < self.temperature < np.inf:
-            raise UserError(f"Parameter `temperature` should be finite and > 0. Found {self.temperature}.")
-        if self.corpus is None:
-            for name in ("corpus_key", "corpus_labels", "corpus_ids", "paired"):
-                if getattr(self, name):
-                    raise UserError(f"Parameter `{name}` needs a `corpus`. Found none.")
-        for name in ("labels", "ids"):
-            if self.corpus is not None and (getattr(self, name) is None) != (getattr(self, f"corpus_{name}") is None):
-                raise UserError(f"Parameters `{name}` and `corpus_{name}` should be given together. Found one of them.")
-
-    @property
-    def folder(self) -> Path:
-        """Where the results lie."""
-        return self.output or Path("runs") / f"diagnosis-{self.file.resolve().stem}"
 
 
 class Anchors(NamedTuple):
@@ -172,15 +113,6 @@ def diagnose(question: Question, progress: Progress = lambda what, done, total: 
         )
     known = {name: _known(question, name, queries, corpus) for name in ("labels", "ids")}
     return examine(question, queries, corpus, known["labels"], known["ids"], progress)
-
-
-class Known(NamedTuple):
-    """Labels as given, and as codes that are equal where they are."""
-
-    of_queries: NDArray[Any]
-    of_corpus: NDArray[Any]
-    query_codes: NDArray[np.int64]
-    corpus_codes: NDArray[np.int64]
 
 
 def _known(question: Question, name: str, queries: Embeddings, corpus: Embeddings) -> Known | None:
@@ -261,7 +193,7 @@ def examine(
             "verdict": verdict._asdict(),
             "file": _described(queries),
             "corpus": None if one else _described(corpus),
-            "asked": {name: str(v) if isinstance(v, Path) else v for name, v in asdict(question).items()},
+            "asked": {name: _without_folder(v) for name, v in asdict(question).items()},
             "made": provenance(torch.device("cpu")),
             "anchors": len(chosen),
             "pairs": int(found.negatives.sum()),
@@ -332,9 +264,9 @@ def _alignment(
             return None
         order = np.argsort(given.corpus_codes, kind="stable")
         first = np.searchsorted(given.corpus_codes[order], given.query_codes[chosen], "left")
-        count = np.searchsorted(given.corpus_codes[order], given.query_codes[chosen], "right") - first
-        partner = order[np.minimum(first + generator.integers(np.maximum(count, 1)), len(order) - 1)]
-        place = np.flatnonzero((count > 0) & ((partner != chosen) if corpus is queries else True))
+        alike = np.searchsorted(given.corpus_codes[order], given.query_codes[chosen], "right") - first
+        partner = order[np.minimum(first + generator.integers(np.maximum(alike, 1)), len(order) - 1)]
+        place = np.flatnonzero((alike > 0) & ((partner != chosen) if corpus is queries else True))
         partner = partner[place]
     if not len(place):
         return None
@@ -352,7 +284,7 @@ def _remarks(queries: Embeddings, corpus: Embeddings, found: Found, measured: An
             )
     if found.duplicates_in_all:
         remarks.append(
-            f"{found.duplicates_in_all:,} pairs are the same thing twice (1 - s < {SAME_THING:g}) and were left out."
+            f"{count(found.duplicates_in_all, 'pair')} of the same thing twice (1 - s < {SAME_THING:g}), left out."
         )
     remarks.append(
         f"The loss would give these anchors a mean weight of {measured.weight.mean():.2f}. Its nearness compares "
@@ -363,12 +295,19 @@ def _remarks(queries: Embeddings, corpus: Embeddings, found: Found, measured: An
 
 def _described(embeddings: Embeddings) -> dict[str, Any]:
     return {
-        "path": str(embeddings.path),
+        "name": embeddings.path.name,
         "shape": list(embeddings.shape),
         "dtype": embeddings.dtype,
         "normalised": embeddings.normalised,
         "sha256": embeddings.sha256,
     }
+
+
+def _without_folder(value: Any) -> Any:
+    """The name alone of a file or folder: what is shown to others says nothing of the machine."""
+    if isinstance(value, Path) or (isinstance(value, str) and Path(value).is_file()):
+        return Path(value).resolve().name
+    return value
 
 
 def _quantiles(values: NDArray[np.float64]) -> dict[str, float]:

@@ -337,21 +337,19 @@ def _best_theta(y: Array) -> float:
 
 
 def _best_at_shape(shape: float, y: Array) -> float:
-    """Log-likelihood at xi, maximised over sigma."""
+    """Log-likelihood at xi, maximised over sigma.
+
+    Its derivative, (1 + xi) sum(y / (sigma + xi y)) - n over sigma, changes its sign once, so one root is the maximum.
+    """
     n = len(y)
     if abs(shape) < 1e-9:
         return float(-n * np.log(y.mean()) - n)
+    support = max(-shape, 0.0) * y.max()  # no smaller sigma has all exceedances below the endpoint
+    lowest = support * (1 + 1e-9) if shape < 0 else y.mean() * np.exp(-12)
 
-    def negative(log_scale: float) -> float:
-        z = 1 + shape * y / np.exp(log_scale)
-        if (z <= 0).any():
-            return np.inf
-        return float(n * log_scale + (1 / shape + 1) * np.log(z).sum())
+    def rise(scale: float) -> float:
+        return float((1 + shape) * (y / (scale + shape * y)).sum() - n)
 
-    lowest = np.log(-shape * y.max()) + 1e-9 if shape < 0 else np.log(y.mean()) - 12
-    grid = np.linspace(lowest, max(lowest, np.log(y.mean())) + 6, 80)
-    values = [negative(value) for value in grid]
-    best = int(np.argmin(values))
-    bounds = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
-    found: Any = minimize_scalar(negative, bounds=bounds, method="bounded", options={"xatol": 1e-10})
-    return -min(float(found.fun), values[best])
+    # At the upper bound sigma + xi y >= (1 + xi) mean(y), so the derivative is not positive.
+    scale = _root(rise, lowest, support + (1 + shape) * y.mean()) if rise(lowest) > 0 else lowest
+    return float(-n * np.log(scale) - (1 / shape + 1) * np.log1p(shape * y / scale).sum())

@@ -43,15 +43,17 @@ def thresholds_figure(tails: Sequence[Tail], excess: MeanExcess) -> Figure:
     """Shape and endpoint over the threshold, and the mean excess."""
     figure, (left, middle, right) = _panels(3)
     u = [tail.threshold for tail in tails]
-    _with_intervals(left, u, [(t.best.shape, *t.best.shape_interval) for t in tails])
-    left.axhline(0, color="0.3", linestyle=":", linewidth=1)
+    for ax, values, level, least, most in (
+        (left, [(t.best.shape, *t.best.shape_interval) for t in tails], 0.0, -1.0, 1.0),
+        (middle, [(t.best.endpoint, *t.best.endpoint_interval) for t in tails], 1.0, -1.0, 1.5),
+    ):
+        value, low, high = np.array(values).T
+        bottom, top = _extent(np.array(values), level, least, most)
+        _with_intervals(ax, u, value, low, high, (bottom, top), GPD)
+        ax.set_ylim(bottom, top)
+        ax.axhline(level, color="0.3", linestyle=":", linewidth=1)
     left.set_ylabel("shape xi")
-    _with_intervals(middle, u, [(t.best.endpoint, *t.best.endpoint_interval) for t in tails])
-    middle.axhline(1, color="0.3", linestyle=":", linewidth=1)
     middle.set_ylabel("endpoint")
-    bounds = [bound for t in tails for bound in t.best.endpoint_interval if np.isfinite(bound)]
-    low, high = min(1.0, *bounds), max(1.0, *(min(bound, 1.5) for bound in bounds))
-    middle.set_ylim(low - 0.06 * (high - low) - 1e-4, high + 0.06 * (high - low) + 1e-4)
     right.fill_between(excess.threshold, excess.mean - excess.error, excess.mean + excess.error, color=DATA, alpha=0.25,
                        linewidth=0)  # fmt: skip
     right.plot(excess.threshold, excess.mean, color=DATA)
@@ -78,30 +80,35 @@ def anchors_figure(nearness: NDArray[np.float64], slope: NDArray[np.float64], we
     return figure
 
 
-def training_figure(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+def training_figure(runs: Mapping[str, Sequence[Mapping[str, float]]], colours: Mapping[str, str]) -> Figure:
     """Shape, endpoint and nearness by epoch, one line a run.
 
     Args:
         runs: name -> rows with epoch, shape, shape_low, shape_high, endpoint, endpoint_low, endpoint_high, nearness.
+        colours: of the runs, by name.
     """
     figure, axes = _panels(3)
-    colours = ["#4477AA", "#D1495B", "#228833", "#CCBB44", "#66CCEE", "#AA3377"]
-    for place, (name, rows) in enumerate(runs.items()):
-        epochs = [row["epoch"] for row in rows]
-        colour = colours[place % len(colours)]
-        for ax, quantity in zip(axes, ("shape", "endpoint", "nearness"), strict=True):
-            ax.plot(epochs, [row[quantity] for row in rows], "o-", color=colour, markersize=3, label=name)
-            if f"{quantity}_low" in rows[0]:
-                low, high = ([row[f"{quantity}_{side}"] for row in rows] for side in ("low", "high"))
-                ax.fill_between(epochs, low, np.minimum(high, 1e3), color=colour, alpha=0.15, linewidth=0)
-    for ax, name, line in zip(axes, ("shape xi", "endpoint", "nearness rho, median"), (0, 1, None), strict=True):
+    for ax, quantity, label, level, least, most in (
+        (axes[0], "shape", "shape xi", 0.0, -1.0, 1.0),
+        (axes[1], "endpoint", "endpoint", 1.0, 0.4, 1.6),
+        (axes[2], "nearness", "nearness rho, median", None, 0.0, 2.0),
+    ):
+        names = [
+            name for name in (quantity, f"{quantity}_low", f"{quantity}_high") if name in next(iter(runs.values()))[0]
+        ]
+        edges = _extent(
+            np.array([[row[n] for n in names] for rows in runs.values() for row in rows]), level, least, most
+        )
+        for name, rows in runs.items():
+            epochs = [row["epoch"] for row in rows]
+            value, low, high = (np.array([row[n] for row in rows]) for n in (names * 3)[:3])
+            _with_intervals(ax, epochs, value, low, high, edges, colours[name], name)
+        ax.set_ylim(*edges)
         ax.set_xlabel("epoch")
-        ax.set_ylabel(name)
-        if line is not None:
-            ax.axhline(line, color="0.3", linestyle=":", linewidth=1)
-    low, high = axes[1].get_ylim()
-    axes[1].set_ylim(max(low, 0.4), min(high, 1.6))
-    axes[0].legend(frameon=False, fontsize=8)
+        ax.set_ylabel(label)
+        if level is not None:
+            ax.axhline(level, color="0.3", linestyle=":", linewidth=1)
+    figure.legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=8, loc="outside upper left", ncols=4)
     return figure
 
 
@@ -114,10 +121,28 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
     return figure, axes
 
 
-def _with_intervals(ax: Axes, u: Sequence[float], values: Sequence[tuple[float, ...]]) -> None:
-    middle, low, high = np.minimum(np.array(values), 10.0).T
-    ax.fill_between(u, low, high, color=GPD, alpha=0.2, linewidth=0)
-    ax.plot(u, middle, "o-", color=GPD, markersize=3)
+def _extent(values: NDArray[np.float64], level: float | None, least: float, most: float) -> tuple[float, float]:
+    """The part of an axis that estimates and the finite bounds of their intervals need, between `least` and `most`."""
+    held = np.clip(values[np.isfinite(values)], least, most).tolist() + ([] if level is None else [level])
+    room = 0.06 * (max(held) - min(held)) + 1e-4
+    return min(held) - room, max(held) + room
+
+
+def _with_intervals(
+    ax: Axes,
+    x: Sequence[float],
+    value: NDArray[np.float64],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+    edges: tuple[float, float],
+    colour: str,
+    name: str | None = None,
+) -> None:
+    """A line and its band; an interval without a bound is drawn to the edge of the axis."""
+    bottom, top = edges
+    low, high = np.where(np.isfinite(low), low, bottom), np.where(np.isfinite(high), high, top)
+    ax.fill_between(x, np.maximum(low, bottom), np.minimum(high, top), color=colour, alpha=0.2, linewidth=0)
+    ax.plot(x, np.where(np.isfinite(value), value, np.nan), "o-", color=colour, markersize=3, label=name)
 
 
 def noise_floor_figure(found: Sequence[Simulated], limit: Theory) -> Figure:
@@ -136,7 +161,7 @@ def noise_floor_figure(found: Sequence[Simulated], limit: Theory) -> Figure:
                     label=f"{name}: simulated")  # fmt: skip
     ax.axhline(limit.floor, color=SOFTMAX, linestyle=":", linewidth=1.2)
     ax.annotate(f"floor {limit.floor:.4f}", (found[-1].n, limit.floor), xytext=(0, -5), textcoords="offset points",
-                color=SOFTMAX, fontsize=9, ha="right", va="top")  # fmt: skip
+                fontsize=9, ha="right", va="top")  # fmt: skip
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlabel("winners observed, n")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-import weince
+from weince.shell.words import count
 
 __all__ = ["provenance"]
 
@@ -28,7 +28,7 @@ def provenance(device: torch.device, libraries: Sequence[str] = ()) -> dict[str,
         date (UTC), commit (with a note where the package has uncommitted changes; None where it is installed without
         its repository), device, and versions.
     """
-    cpu = f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
+    cpu = f"CPU ({platform.machine()}, {count(torch.get_num_threads(), 'thread')})"
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "commit": _commit(),
@@ -48,7 +48,7 @@ def _versions(libraries: Sequence[str]) -> dict[str, str]:
 
 
 def _commit() -> str | None:
-    package = Path(weince.__file__).parent
+    package = Path(__file__).parents[1]
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(package), *words]

@@ -1,19 +1,21 @@
-"""What commands share: exit status, one speaker, progress bar."""
+"""What commands share: exit status, one speaker, progress bar, tables."""
 
 from __future__ import annotations
 
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 
 from weince.shell.errors import UserError
 
-__all__ = ["answered", "bar", "first"]
+__all__ = ["answered", "bar", "first", "table"]
 
 
 def answered(work: Callable[[], None], after_a_stop: str) -> int:
@@ -48,3 +50,20 @@ def bar(console: Console, what: str, unit: str) -> Iterator[Callable[[str, float
     with Progress(*columns, console=console, transient=True) as shown:
         task = shown.add_task(what, total=None)
         yield lambda what, done, total: shown.update(task, description=what, completed=done, total=total)
+
+
+def table(title: str, columns: Sequence[str], names: Sequence[str] = ()) -> Table:
+    """A table without rows. Names that do not fit the terminal go on in the next line; numbers are never broken.
+
+    Args:
+        title: over it.
+        columns: their headings.
+        names: those of the columns that hold names: they stand left.
+    """
+    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for column in columns:
+        if column in names:
+            made.add_column(column, overflow="fold")
+        else:
+            made.add_column(column, justify="right", no_wrap=True)
+    return made

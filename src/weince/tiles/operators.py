@@ -32,7 +32,7 @@ def measure(contest: Contest, gate: Gate, eps: float) -> TailFit:
     """Fits of all anchors, where their weights take more than these."""
     anchors = contest.anchors
     arguments = _arguments(contest, gate, anchors.new_empty(()), eps, 0.0, anchors.new_empty(anchors.shape[0]))
-    return TailFit(*torch.ops.weince.extremes(*arguments))
+    return TailFit(*torch.ops.weince.tails(*arguments))
 
 
 def losses(

@@ -13,13 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from rich.console import Console
-from rich.table import Table
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from weince.diagnosis.embeddings import embeddings_of
-from weince.diagnosis.examine import Progress, Question, examine
-from weince.diagnosis.report import png
+from weince.diagnosis.examine import Progress, examine
+from weince.diagnosis.question import Question
 from weince.extremes.plots import training_figure
 from weince.lab.data.sets import load
 from weince.lab.evaluation.features import extract, freeze
@@ -28,14 +27,21 @@ from weince.lab.settings import read
 from weince.lab.training.contrastive import build
 from weince.lab.training.settings import ImageSettings, Run
 from weince.shell.errors import UserError
+from weince.shell.figures import png, svg
 from weince.shell.files import csv_text, json_text, write_folder
 from weince.shell.pages import render
 from weince.shell.provenance import provenance
+from weince.shell.terminal import table
+from weince.shell.words import count
 
 __all__ = ["Epochs", "examine_epochs", "print_epochs", "write_epochs"]
 
 PER_FILE = ("key", "labels", "ids", "corpus")
 """Options that speak of a file of embeddings."""
+PALETTE = ("#4477AA", "#D1495B", "#228833", "#CCBB44", "#66CCEE", "#AA3377")
+"""Told apart with any colour vision."""
+TOLD = 6
+"""Runs that are told one by one where a plot is described in words."""
 
 
 class Epochs(NamedTuple):
@@ -102,7 +108,7 @@ def examine_epochs(question: Question, progress: Progress = lambda what, done, t
         with torch.no_grad():
             embeddings = freeze(model.projection)(features).numpy()
         found = embeddings_of(embeddings, path.parent.parent.name)
-        row = {"run": run.slug, "loss": run.loss, "temperature": run.temperature, "seed": run.seed}
+        row = {"run": path.parent.parent.name, "loss": run.loss, "temperature": run.temperature, "seed": run.seed}
         rows.append(row | {"epoch": int(path.stem)} | _row(question, found))
     return Epochs(rows, _summary(rows, folder, len(pixels)))
 
@@ -148,10 +154,10 @@ def _summary(rows: list[dict[str, Any]], folder: Path, images: int) -> dict[str,
             f"{NAMES[run.loss]} at {run.temperature:g}, seed {run.seed}: xi {first['shape']:.2f} after epoch "
             f"{first['epoch']}, {last['shape']:.2f} after {last['epoch']}; the median hardest negative is "
             f"{first['nearness']:.3g}, then {last['nearness']:.3g} below 1; the tail holds the cap at {len(caps)} of "
-            f"{sum(row['run'] == slug for row in rows)} kept epochs."
+            f"{count(sum(row['run'] == slug for row in rows), 'kept epoch')}."
         )
     return {
-        "comparison": str(folder),
+        "comparison": folder.resolve().name,
         "images": images,
         "sentences": sentences,
         "made": provenance(torch.device("cpu")),
@@ -165,21 +171,60 @@ def _finite(value: Any) -> Any:
 
 def write_epochs(epochs: Epochs, folder: Path) -> Path:
     """Numbers, table, figure and page, all of them or none; returns the page's path."""
-    by_run = {
-        slug: [r for r in epochs.rows if r["run"] == slug] for slug in dict.fromkeys(r["run"] for r in epochs.rows)
-    }
+    runs = list(dict.fromkeys(row["run"] for row in epochs.rows))
+    by_run = {run: [row for row in epochs.rows if row["run"] == run] for run in runs}
+    colours = _colours(epochs.rows)
+    figure, seen = training_figure(by_run, colours), _seen(by_run)
+    page = render(
+        "lab/evaluation/training.html",
+        summary=epochs.summary,
+        images=count(epochs.summary["images"], "validation image"),
+        seen=seen,
+        cells=[_cells(row) for row in epochs.rows],
+        drawing=svg(figure, " ".join(seen.values())),
+        payload={"rows": epochs.summary["rows"], "colours": colours},
+    )
     write_folder(
         folder,
         {
             "training.json": json_text(epochs.summary).encode(),
             "training.csv": csv_text(epochs.rows).encode(),
-            "figures/training.png": png(training_figure(by_run)),
-            "report.html": render(
-                "lab/evaluation/training.html", summary=epochs.summary, payload=epochs.summary["rows"]
-            ).encode(),
+            "figures/training.png": png(figure),
+            "report.html": page.encode(),
         },
     )
     return folder / "report.html"
+
+
+def _colours(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """Run -> colour; the seeds of a loss at a temperature share one."""
+    kinds = list(dict.fromkeys((row["loss"], row["temperature"]) for row in rows))
+    return {row["run"]: PALETTE[kinds.index((row["loss"], row["temperature"])) % len(PALETTE)] for row in rows}
+
+
+def _seen(by_run: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
+    """What each plot shows, for those who do not see it."""
+    found = {}
+    for quantity, name in (("shape", "Shape xi"), ("endpoint", "Endpoint"), ("nearness", "Median nearness rho")):
+        ways = [
+            f"{run} from {_number(rows[0][quantity], '.3g')} to {_number(rows[-1][quantity], '.3g')}"
+            for run, rows in by_run.items()
+        ]
+        more = f", and {count(len(ways) - TOLD, 'more run')}" if len(ways) > TOLD else ""
+        found[quantity] = f"{name} from the first to the last kept epoch: {', '.join(ways[:TOLD])}{more}."
+    return found
+
+
+def _cells(row: dict[str, Any]) -> list[Any]:
+    kept = {"p_value": ".1g", "nearness": ".3g", "slope": ".2f", "weight": ".2f"}
+    return [
+        row["run"], row["epoch"], _number(row["shape"], ".2f"), _number(row["endpoint"], ".3f"), row["kind"],
+        *(_number(row[name], form) for name, form in kept.items()),
+    ]  # fmt: skip
+
+
+def _number(value: float, form: str) -> str:
+    return format(value, form) if np.isfinite(value) else "none"
 
 
 def _ends(rows: list[dict[str, Any]], run: str) -> tuple[int, int]:
@@ -189,15 +234,18 @@ def _ends(rows: list[dict[str, Any]], run: str) -> tuple[int, int]:
 
 def print_epochs(epochs: Epochs, console: Console) -> None:
     """Shape, endpoint and nearness of every run's first and last kept epoch."""
-    table = Table(title="The tail through training, first and last kept epoch", title_justify="left")
     ends = {(row["run"], at): row for row in epochs.rows for at in _ends(epochs.rows, row["run"]) if row["epoch"] == at}
-    for name in ("run", "epoch", "xi", "endpoint", "tail", "nearness"):
-        table.add_column(name, justify="left" if name in ("run", "tail") else "right", no_wrap=True)
+    shown = table(
+        "The tail through training, first and last kept epoch, with 95 % intervals",
+        ("run", "epoch", "xi", "endpoint", "tail", "nearness"),
+        names=("run", "tail"),
+    )
     for row in ends.values():
-        table.add_row(
-            row["run"], str(row["epoch"]), f"{row['shape']:.2f} [{row['shape_low']:.2f}, {row['shape_high']:.2f}]",
-            f"{row['endpoint']:.3f}", row["kind"], f"{row['nearness']:.3g}",
+        interval = f"\\[{_number(row['shape_low'], '.2f')}, {_number(row['shape_high'], '.2f')}]"
+        shown.add_row(
+            row["run"], f"{row['epoch']:,}", f"{row['shape']:.2f} {interval}", _number(row["endpoint"], ".3f"),
+            row["kind"], f"{row['nearness']:.3g}",
         )  # fmt: skip
-    console.print(table)
+    console.print(shown)
     for text in epochs.summary["sentences"]:
         console.print(text, style="bold", highlight=False, markup=False)
