@@ -105,7 +105,7 @@ def _tried_of(
     metric, colours = result["select_by"], colours_of(result)
     best = {row["arm"]: row["settings"] for row in result["rows"] if row["kind"] != "usual"}
     numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
-    figure, ax = panel(5.4, 3.6)
+    figure, ax = panel()
     for number, arm in enumerate(arms):
         own = [run for run in runs if run["arm"] == arm and name in run["settings"]]
         if not own:
@@ -141,7 +141,7 @@ def _paired(result: Mapping[str, Any]) -> Drawn:
     """Differences to the reference, an arm a row."""
     metric = result["select_by"]
     shown = [d for d in result["differences"] if d["to"] == "reference" and d["metric"] == metric]
-    figure, ax = panel(6.8, 1.1 + 0.42 * len(shown))
+    figure, ax = panel(4.6, 0.8 + 0.52 * len(shown))
     colours = colours_of(result)
     most = max((abs(100 * v) for d in shown for v in [*d["by_seed"], d["low"] or 0, d["high"] or 0]), default=1) or 1
     ax.set_xlim(-1.1 * most, 1.1 * most)
@@ -152,9 +152,12 @@ def _paired(result: Mapping[str, Any]) -> Drawn:
             ax.plot([100 * d["low"], 100 * d["high"]], [-place] * 2, color=colour, linewidth=2)
         ax.plot([100 * d["mean"]], [-place], "D", color=colour, markersize=7)
     ax.axvline(0, color="0.5", linewidth=1)
-    ax.set_yticks([-place for place in range(len(shown))], [d["of"] for d in shown])
-    ax.set_ylim(-len(shown) + 0.4, 0.6)
-    ax.set_xlabel(f"{result['metrics'][metric]}, points more than {shown[0]['minus']}")
+    for place, d in enumerate(shown):  # above its bar: beside it a long name would leave no room on a phone
+        ax.text(0.0, 0.22 - place, d["of"], transform=ax.get_yaxis_transform(), fontsize=9,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
+    ax.set_yticks([])
+    ax.set_ylim(-len(shown) + 0.5, 0.7)
+    ax.set_xlabel(f"{result['metrics'][metric]}, points more")
     told = "; ".join(_told(d) for d in shown)
     return Drawn(
         "Paired differences",
