@@ -76,6 +76,9 @@ def owes(running: Browser, path: Path) -> None:
         for width in (400, 1080):
             page.set_viewport_size({"width": width, "height": 1000})
             assert page.evaluate("document.documentElement.scrollWidth") <= width
+            # What is wide scrolls in a box of its own, and leaves headings and text where they are.
+            fits = "[...document.querySelectorAll('section')].every(s => s.scrollWidth <= s.clientWidth)"
+            page.wait_for_function(fits, timeout=5000)  # plots follow a new width after a moment
         levels = page.evaluate("[...document.querySelectorAll('h1, h2, h3, h4')].map(h => Number(h.tagName[1]))")
         assert levels.count(1) == 1
         assert levels[0] == 1
