@@ -56,7 +56,7 @@ function drawThresholds() {
 function drawAnchors() {
   const a = data.anchors, key = by("colour").value, chosen = state.anchor;
   const ring = chosen === null ? [] : [{ x: [a.nearness[chosen]], y: [a.slope_line[chosen]], mode: "markers", type: "scattergl",
-    marker: { size: 16, symbol: "circle-open", color: tone("ink"), line: { width: 3 } }, hoverinfo: "skip", showlegend: false }];
+    marker: { size: 16, symbol: "circle-open", color: tone("accent"), line: { width: 3 } }, hoverinfo: "skip", showlegend: false }];
   return Plotly.react("anchors", [{ x: a.nearness, y: a.slope_line, mode: "markers", type: "scattergl", showlegend: false,
     marker: { color: a[key], colorscale: "Viridis", size: 6, line: { width: night.matches ? .7 : 0, color: tone("soft") },
       colorbar: { title: { text: key.replace("_", " "), side: "right" }, thickness: 12, outlinewidth: 0 } },
