@@ -82,12 +82,16 @@ ROOMS = {
 
 def imports(path: Path) -> set[str]:
     """Every module that a file imports anywhere, function bodies included."""
+    return modules(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def modules(tree: ast.AST) -> set[str]:
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path.name}: relative import"
+            assert node.level == 0, "relative import"
             found.add(node.module)
     return found
 
@@ -108,13 +112,54 @@ def test_imports_of_the_core_point_one_way():
         assert others <= sys.stdlib_module_names | allowed, name
 
 
-def test_tails_are_numpy_and_scipy_alone():
-    for path in (Path(weince.__file__).parent / "extremes").glob("*.py"):
-        found = imports(path)
-        own = {module for module in found if module.split(".")[0] == "weince"}
-        assert all(module.startswith("weince.extremes.") for module in own), path.name
-        others = {module.split(".")[0] for module in found} - {"weince"} - set(sys.stdlib_module_names)
-        assert others <= {"numpy", "scipy"} | ({"matplotlib"} if path.stem == "plots" else set()), path.name
+def of_package(found: set[str]) -> set[str]:
+    """Rooms of the package among imported modules: the first part of each name, or what a core module is called."""
+    return {module.split(".")[1] if "." in module else "" for module in found if module.split(".")[0] == "weince"}
+
+
+def foreign(found: set[str]) -> set[str]:
+    return {module.split(".")[0] for module in found} - {"weince"} - set(sys.stdlib_module_names)
+
+
+def files_of(room: str) -> list[Path]:
+    found = sorted((Path(weince.__file__).parent / room).rglob("*.py"))
+    assert found
+    return found
+
+
+CORE = {name.split(".")[0] for name in ROOMS} - {"__init__", "__main__"}
+
+
+def test_the_core_knows_no_other_room():
+    others = {"adapters", "diagnosis", "extremes", "lab", "shell"}
+    assert not CORE & others
+    assert all(not {module.split(".")[0] for module in allowed} & others for allowed in ROOMS.values())
+
+
+def test_extremes_are_numpy_and_scipy_alone():
+    for path in files_of("extremes"):
+        assert of_package(imports(path)) <= {"extremes"}, path.name
+        drawn = {"matplotlib"} if path.stem == "plots" else set()
+        assert foreign(imports(path)) <= {"numpy", "scipy"} | drawn, path.name
+
+
+def test_the_shell_imports_no_other_room():
+    for path in files_of("shell"):
+        assert of_package(imports(path)) <= {"shell"}, path.name
+
+
+def test_the_diagnosis_imports_the_core_extremes_and_shell_and_the_lab_only_where_it_is_called():
+    for path in files_of("diagnosis"):
+        rooms = of_package(imports(path))
+        if path.stem == "command":
+            top = ast.Module([node for node in ast.parse(path.read_text("utf-8")).body if is_import(node)], [])
+            assert "lab" not in of_package(modules(top))
+            rooms -= {"lab"}
+        assert rooms <= CORE | {"diagnosis", "extremes", "shell"}, path.name
+
+
+def is_import(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Import | ast.ImportFrom)
 
 
 ADAPTERS = {

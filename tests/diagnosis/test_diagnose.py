@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +14,8 @@ import time
 import numpy as np
 import pytest
 import torch
-from playwright.sync_api import sync_playwright
 
+from browser import browser, opened, owes
 from weince.__main__ import main
 from weince.diagnosis.examine import diagnose
 from weince.diagnosis.question import Question
@@ -30,6 +29,12 @@ HOSTILE = "</script><script>window.broken = true</script><b>&amp;"
 
 def sphere(rows: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((rows, width)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def running():
+    with browser() as one:
+        yield one
 
 
 @pytest.fixture(scope="module")
@@ -68,21 +73,12 @@ def test_it_says_what_the_tail_is_and_leaves_everything_it_promises(near):
     assert not [path for path in folder.parent.iterdir() if path.name.startswith(".")]
 
 
-def test_the_page_opens_offline_and_answers_to_clicks(near):
+def test_the_page_opens_offline_and_answers_to_clicks(near, running):
     folder, _ = near
     page_text = (folder / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"<(link|img|iframe|script)[^>]+(src|href)=", page_text)
     summary = json.loads((folder / "diagnosis.json").read_text())
-    browser_path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    assert browser_path, "Chromium is missing: `make test` installs it"
-    problems: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
-        context = browser.new_context(offline=True, viewport={"width": 1200, "height": 1000})
-        page = context.new_page()
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("request", lambda request: None if request.url.startswith("file:") else problems.append(request.url))
-        page.goto((folder / "report.html").as_uri())
+    with opened(running, folder / "report.html") as page:
         page.wait_for_selector("#anchors .plot-container")
         assert page.inner_text("#verdict") == summary["verdict"]["text"]
         for plot in ("density", "quantiles", "shape", "endpoint", "excess", "background"):
@@ -133,8 +129,48 @@ def test_the_page_opens_offline_and_answers_to_clicks(near):
         page.click("summary")
         assert summary["file"]["sha256"] in page.inner_text("details")
         assert not page.evaluate("window.broken === true")
-        browser.close()
-    assert problems == []
+
+
+def test_the_page_owes_its_readers_nothing_and_shows_figures_without_scripts(near, running):
+    folder, _ = near
+    owes(running, folder / "report.html")
+    with opened(running, folder / "report.html", java_script_enabled=False) as page:
+        assert page.locator("svg.drawing").count() == 2
+        assert page.locator("svg.drawing").first.is_visible()
+        assert not page.locator("#threshold").is_visible()
+
+
+def test_the_page_turns_dark_and_says_what_its_plots_show(near, running):
+    folder, _ = near
+    with opened(running, folder / "report.html", color_scheme="light") as page:
+        ink = "getComputedStyle(document.querySelector('#density .xtitle')).fill"
+        light = page.evaluate(ink)
+        page.emulate_media(color_scheme="dark")
+        page.wait_for_function(f"light => {ink} !== light", arg=light)
+        first = page.get_attribute("#density", "aria-label")
+        assert first is not None
+        assert page.inner_text("#numbers") in first
+        page.locator("#threshold").fill("3")
+        assert page.get_attribute("#density", "aria-label") != first
+        said = page.get_attribute("#endpoint", "aria-label")
+        assert said is not None
+        assert "where the cap is 1: from" in said
+
+
+def test_no_page_tells_where_files_lie(near, tmp_path):
+    folder, _ = near
+    for name in ("report.html", "diagnosis.json"):
+        assert str(folder.parent.parent) not in (folder / name).read_text(encoding="utf-8")
+    path = tmp_path / "elsewhere" / "e.npy"
+    path.parent.mkdir()
+    np.save(path, sphere(300, 5))
+    labels = path.with_name("l.txt")
+    labels.write_text("\n".join(map(str, range(300))))
+    question = Question(path, labels=str(labels), anchors=200, output=tmp_path / "out")
+    page = write_diagnosis(diagnose(question), tmp_path / "out").read_text(encoding="utf-8")
+    assert str(tmp_path) not in page
+    assert "file = e.npy" in page
+    assert "labels = l.txt" in page
 
 
 def test_the_anchors_are_measured_by_the_loss_itself(tmp_path):

@@ -10,9 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from browser import browser, opened, owes
 from weince.__main__ import main
 from weince.diagnosis.question import Question
-from weince.lab.evaluation.through_training import PER_FILE, examine_epochs
+from weince.lab.evaluation.through_training import PER_FILE, examine_epochs, write_epochs
 from weince.shell.errors import UserError
 
 SMALL = ["--temperatures", "0.2", "--seeds", "1", "--epochs", "3", "--device", "cpu"]
@@ -59,8 +60,36 @@ def test_the_command_diagnoses_every_kept_epoch(kept, tmp_path, capsys):
     # Each epoch is measured on its own weights.
     assert len({row["nearness"] for row in rows}) == 3
     assert "InfoNCE at 0.2, seed 1" in capsys.readouterr().out
+    assert summary["comparison"] == "digits"
     # The same command again takes the place of its own earlier output.
     assert main(["diagnose", str(kept), "--output", str(output)]) == 0
+
+
+def test_the_page_answers_to_clicks_and_owes_its_readers_nothing(kept, tmp_path):
+    one = examine_epochs(Question(kept, anchors=100))
+    other = [{**row, "run": "weince-t0.2-s1", "loss": "weince", "endpoint_high": float("inf")} for row in one.rows]
+    both = one._replace(rows=one.rows + other)
+    both.summary["rows"] = [{k: None if v == float("inf") else v for k, v in row.items()} for row in both.rows]
+    path = write_epochs(both, tmp_path / "out")
+    assert str(kept.parent) not in path.read_text(encoding="utf-8")
+    with browser() as running:
+        owes(running, path)
+        with opened(running, path) as page:
+            lines = page.locator("#shape .scatterlayer .trace")
+            assert lines.count() == 4  # two runs, each with its band
+            # An interval without a bound goes to the edge of the axis.
+            band = page.evaluate("Math.max(...document.getElementById('endpoint').data[2].y)")
+            assert band == pytest.approx(page.evaluate("document.getElementById('endpoint').layout.yaxis.range[1]"))
+            page.click("#runs button >> nth=0")
+            assert lines.count() == 2
+            assert page.get_attribute("#runs button >> nth=0", "aria-pressed") == "false"
+            page.click("#runs button >> nth=1")
+            assert lines.count() == 0
+            page.click("#runs button >> nth=0")
+            assert lines.count() == 2
+            page.click("summary")
+            page.click("#epochs button >> nth=1")
+            assert page.inner_text("#epochs tbody tr >> nth=0 >> td >> nth=0") == "3"
 
 
 def test_what_cannot_be_diagnosed_is_refused(kept, tmp_path):

@@ -3,19 +3,28 @@ const state = { threshold: 0, estimator: data.thresholds[0].regular ? "likelihoo
 const fixed = (value, digits) => value === null ? "none" : value.toFixed(digits);
 const interval = (value, bounds, digits) => `${fixed(value, digits)} [${fixed(bounds.low, digits)}, ${fixed(bounds.high, digits)}]`;
 
+function whole(text) {
+  const element = document.createElement("span");
+  element.className = "whole";
+  element.textContent = text;
+  return element;
+}
+
 function drawTail() {
   const one = data.thresholds[state.threshold], c = one.curves, e = one[state.estimator];
   by("threshold").value = state.threshold;
   by("threshold").setAttribute("aria-valuetext", one.threshold.toFixed(3));
   for (const name of ["likelihood", "moments"]) by(name).setAttribute("aria-pressed", String(name === state.estimator));
-  const numbers = `u = ${one.threshold.toFixed(3)} · ${one.n.toLocaleString("en")} pairs on ` +
-    `${Math.round(one.rows).toLocaleString("en")} rows · xi = ${interval(e.shape, e.shape_interval, 3)} · ` +
-    `endpoint ${interval(e.endpoint, e.endpoint_interval, 3)} · p = ${one.test.p_value.toPrecision(2)}`;
-  by("numbers").textContent = numbers;
+  const facts = [`u = ${one.threshold.toFixed(3)}`,
+    `${one.n.toLocaleString("en")} pairs on ${Math.round(one.rows).toLocaleString("en")} rows`,
+    `xi = ${interval(e.shape, e.shape_interval, 3)}`, `endpoint ${interval(e.endpoint, e.endpoint_interval, 3)}`,
+    `p = ${one.test.p_value.toPrecision(2)}`];
+  const numbers = facts.join(" · ");
+  by("numbers").replaceChildren(...facts.flatMap((fact, k) => [k ? " · " : "", whole(fact)]));
   by("density").setAttribute("aria-label", `Density of the similarities over the threshold, with the GPD and the exponential law: ${numbers}`);
   by("quantiles").setAttribute("aria-label", `Similarities found against those that the GPD and the exponential law expect: ${numbers}`);
   Plotly.react("density", [
-    { type: "bar", x: c.place, y: c.density, width: c.width, marker: { color: faint(GREY, .45) }, name: "found" },
+    { type: "bar", x: c.place, y: c.density, width: c.width, marker: { color: faint(seen(GREY), .45) }, name: "found" },
     { x: c.place, y: c.gpd_density, line: { color: seen(RED) }, name: "GPD" },
     { x: c.place, y: c.exponential_density, line: { color: seen(BLUE), dash: "dash" }, name: "exponential" }],
     layout("similarity", "density"), options);
@@ -24,7 +33,7 @@ function drawTail() {
     { x: ends, y: ends, line: { color: tone("soft"), width: 1 }, mode: "lines", hoverinfo: "skip", showlegend: false },
     { x: c.gpd_quantile, y: c.quantile, mode: "markers", marker: { color: seen(RED), size: 5 }, name: "GPD" },
     { x: c.exponential_quantile, y: c.quantile, mode: "markers", marker: { color: seen(BLUE), size: 5, symbol: "x" }, name: "exponential" }],
-    layout("similarity the law expects", "similarity found", { shapes: [rule("x", 1)], legend: { x: 0, y: 1, bgcolor: faint(tone("card"), .7) } }), options);
+    layout("similarity the law expects", "similarity found", { shapes: [rule("x", 1)], legend: { x: 1, xanchor: "right", y: 0, bgcolor: veil() } }), options);
   drawThresholds();
 }
 
@@ -46,17 +55,17 @@ function drawThresholds() {
 
 function drawAnchors() {
   const a = data.anchors, key = by("colour").value, chosen = state.anchor;
-  const ring = chosen === null ? [] : [{ x: [a.nearness[chosen]], y: [a.slope_line[chosen]], mode: "markers", hoverinfo: "skip",
-    marker: { size: 15, color: "rgba(0,0,0,0)", line: { color: tone("ink"), width: 2 } }, showlegend: false }];
+  const ring = chosen === null ? [] : [{ x: [a.nearness[chosen]], y: [a.slope_line[chosen]], mode: "markers", type: "scattergl",
+    marker: { size: 16, symbol: "circle-open", color: tone("accent"), line: { width: 3 } }, hoverinfo: "skip", showlegend: false }];
   return Plotly.react("anchors", [{ x: a.nearness, y: a.slope_line, mode: "markers", type: "scattergl", showlegend: false,
     marker: { color: a[key], colorscale: "Viridis", size: 6, line: { width: night.matches ? .7 : 0, color: tone("soft") },
       colorbar: { title: { text: key.replace("_", " "), side: "right" }, thickness: 12, outlinewidth: 0 } },
     customdata: a.row, hovertemplate: "row %{customdata}<br>nearness %{x:.4g}<br>slope %{y:.3g}<extra></extra>" }, ...ring],
-    layout("shortfall of the hardest negative, rho", "slope beta", { xaxis: { type: "log", dtick: "D2" }, yaxis: { type: "log", dtick: "D2" } }), options);
+    layout("shortfall of the hardest negative, rho", "slope beta", { xaxis: { type: "log" }, yaxis: { type: "log" } }), options);
 }
 
 function drawBackground() {
-  Plotly.react("background", [{ x: data.background.place, y: data.background.density, fill: "tozeroy", fillcolor: faint(GREY, .35),
+  Plotly.react("background", [{ x: data.background.place, y: data.background.density, fill: "tozeroy", fillcolor: faint(seen(GREY), .35),
     line: { color: seen(GREY), shape: "hvh", width: 1 }, showlegend: false }],
     layout("similarity of a random pair", "density", { shapes: [rule("x", 1), rule("x", data.thresholds[0].threshold, seen(RED), "solid")] }), options);
 }

@@ -194,7 +194,7 @@ def examine(
             "file": _described(queries),
             "corpus": None if one else _described(corpus),
             "asked": {name: _without_folder(v) for name, v in asdict(question).items()},
-            "made": provenance(torch.device("cpu")),
+            "made": provenance(torch.device("cpu"), ("numpy", "scipy")),
             "anchors": len(chosen),
             "pairs": int(found.negatives.sum()),
             "duplicate_pairs": found.duplicates_in_all,

@@ -35,7 +35,7 @@ def tail_figure(tail: Tail, drawn: Curves) -> Figure:
     right.axvline(1, color="0.3", linestyle=":", linewidth=1)
     right.set_xlabel("similarity the law expects")
     right.set_ylabel("similarity found")
-    right.legend(frameon=False, fontsize=8)
+    right.legend(frameon=False, fontsize=8, loc="lower right")
     return figure
 
 
@@ -113,7 +113,7 @@ def training_figure(runs: Mapping[str, Sequence[Mapping[str, float]]], colours: 
 
 
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(4.4 * count, 3.4), layout="constrained")
+    figure = Figure(figsize=((4.4 if count < 3 else 3.6) * count, 3.4), layout="constrained")
     axes = [figure.add_subplot(1, count, place + 1) for place in range(count)]
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)

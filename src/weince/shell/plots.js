@@ -20,7 +20,8 @@ function seen(colour) {
 }
 
 // A colour that shines through: for bands.
-const faint = (colour, opacity = .2) => `rgba(${parts(seen(colour)).join(",")},${opacity})`;
+const faint = (colour, opacity = .2) => `rgba(${parts(colour).join(",")},${opacity})`;
+const veil = () => faint(tone("card"), .8);
 
 function layout(x, y, more = {}) {
   const axis = { gridcolor: tone("line"), linecolor: tone("line"), zeroline: false, automargin: true };
@@ -28,7 +29,7 @@ function layout(x, y, more = {}) {
     paper_bgcolor: tone("card"), plot_bgcolor: tone("card"), hovermode: "closest",
     hoverlabel: { bgcolor: tone("back"), bordercolor: tone("soft"), font: { color: tone("ink") } },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: tone("soft"), activecolor: tone("ink") },
-    legend: { x: 1, xanchor: "right", y: 1, bgcolor: faint(tone("card"), .7) }, ...more,
+    legend: { x: 1, xanchor: "right", y: 1, bgcolor: veil() }, ...more,
     xaxis: { ...axis, title: { text: x }, ...more.xaxis }, yaxis: { ...axis, title: { text: y }, ...more.yaxis } };
 }
 
@@ -44,6 +45,6 @@ function extent(values, level, least, most) {
 }
 
 // The band of intervals; one without a bound goes to the edge of the axis.
-const band = (x, low, high, [bottom, top], colour) => ({ x: [...x, ...[...x].reverse()],
+const band = (x, low, high, [bottom, top], colour, opacity = .2) => ({ x: [...x, ...[...x].reverse()],
   y: [...low.map(v => v === null ? bottom : Math.max(v, bottom)), ...high.map(v => v === null ? top : Math.min(v, top)).reverse()],
-  fill: "toself", fillcolor: faint(colour), line: { width: 0 }, hoverinfo: "skip", mode: "lines", showlegend: false });
+  fill: "toself", fillcolor: faint(seen(colour), opacity), line: { width: 0 }, hoverinfo: "skip", mode: "lines", showlegend: false });

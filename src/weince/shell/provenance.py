@@ -16,13 +16,16 @@ from weince.shell.words import count
 
 __all__ = ["provenance"]
 
+LAB = ("lightning", "kornia", "timm", "scikit-learn")
+"""What a comparison is made with."""
 
-def provenance(device: torch.device, libraries: Sequence[str] = ()) -> dict[str, str | None]:
+
+def provenance(device: torch.device, libraries: Sequence[str] = LAB) -> dict[str, str | None]:
     """What made a number on `device`, now.
 
     Args:
         device: it was made on.
-        libraries: whose versions are told, beside those that every task uses.
+        libraries: whose versions are told, beside Python's, torch's and this package's.
 
     Returns:
         date (UTC), commit (with a note where the package has uncommitted changes; None where it is installed without
@@ -34,7 +37,7 @@ def provenance(device: torch.device, libraries: Sequence[str] = ()) -> dict[str,
         "commit": _commit(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
         "python": platform.python_version(),
-        **_versions(("weince", "torch", "lightning", "kornia", "timm", "scikit-learn", *libraries)),
+        **_versions(("weince", "torch", *libraries)),
     }
 
 

@@ -60,7 +60,7 @@ def table(title: str, columns: Sequence[str], names: Sequence[str] = ()) -> Tabl
         columns: their headings.
         names: those of the columns that hold names: they stand left.
     """
-    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for column in columns:
         if column in names:
             made.add_column(column, overflow="fold")

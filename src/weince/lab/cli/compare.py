@@ -8,9 +8,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -20,6 +21,9 @@ from weince.lab.engine.recipe import Comparison
 from weince.shell.errors import UserError
 from weince.shell.terminal import answered, bar, first
 from weince.shell.words import count
+
+if TYPE_CHECKING:
+    from weince.lab.engine.store import Store
 
 __all__ = ["asked", "run"]
 
@@ -116,7 +120,7 @@ def _compare(words: list[str]) -> None:
         from weince.lab.engine.comparison import default_storage, opened, publish
         from weince.lab.engine.folder import made_known
         from weince.lab.engine.work import work
-        from weince.lab.launch import leave
+        from weince.lab.launch import first_does, leave
         from weince.lab.tasks import task_of
 
         task = task_of(recipe)
@@ -126,23 +130,26 @@ def _compare(words: list[str]) -> None:
             )
         made_known(recipe, task.fingerprint())
         storage = storage or default_storage(recipe.folder)
-        if not first():
-            work(None, task, recipe.folder, progress)
-            return leave()
-        with opened(recipe.folder, recipe.name, storage) as store:
-            publish(store, task, recipe.plan(), recipe.task, recipe.model_dump(mode="json"), recipe.differences)
+        with ExitStack() as until_done:
+            held: list[Store] = []  # on the first process alone
+
+            def begin() -> None:
+                held.append(until_done.enter_context(opened(recipe.folder, recipe.name, storage)))
+                settings = recipe.model_dump(mode="json")
+                publish(held[0], task, recipe.plan(), recipe.task, settings, recipe.differences)
+
+            first_does(begin)
             if workers == 1:
-                progress = _in(task.unit, console, progress)
-                work(store, task, recipe.folder, progress)
+                work(held[0] if held else None, task, recipe.folder, _in(task.unit, progress))
     elsewhere = ["--storage", storage, "--name", recipe.name]
     if workers == 0:
         said = shlex.join(["weince", "compare", "work", str(recipe.folder), *elsewhere])
         console.print(f"Workers, on any machine: {said}", soft_wrap=True, markup=False, highlight=False)
-        return None
+        return
     if workers > 1:
         _workers(workers, [str(recipe.folder), *elsewhere], recipe, storage, console)
-    _conclude(recipe.folder, recipe.name, storage, console)
-    return leave()
+    first_does(lambda: _conclude(recipe.folder, recipe.name, storage, console))
+    leave()
 
 
 def launched_by_others() -> bool:
@@ -150,7 +157,7 @@ def launched_by_others() -> bool:
     return int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) > 1
 
 
-def _in(unit: str, console: Console, progress: Any) -> Any:
+def _in(unit: str, progress: Any) -> Any:
     return lambda what, done, total: progress(f"{what}, {unit}", done, total)
 
 
@@ -221,7 +228,7 @@ def _work(words: list[str]) -> None:
             raise UserError(f"The data here are not those of comparison {store.name}.")
         made_known(recipe, task.fingerprint())
         with bar(console, "Starting", "") as progress:
-            finished = work(store, task, wanted.folder, _in(task.unit, console, progress), say, wanted.most)
+            finished = work(store, task, wanted.folder, _in(task.unit, progress), say, wanted.most)
     say(f"{count(finished, 'trial')} finished by this worker.")
 
 

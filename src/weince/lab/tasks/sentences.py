@@ -22,6 +22,8 @@ import numpy as np
 
 from weince.lab.data.text import load_text
 from weince.lab.engine.task import Settings
+from weince.lab.published import published
+from weince.lab.rivals import NAMES
 from weince.lab.tasks.sentences_recipe import SentencesRecipe
 from weince.lab.training.settings import Run
 from weince.lab.training.simcse import (
@@ -78,6 +80,7 @@ class Sentences:
             f"{len(self.text.sentences):,} sentences, {len(self.text.dev.scores):,} dev and "
             f"{len(self.text.test.scores):,} test pairs of the STS Benchmark",
             f"encoder {recipe.encoder}, {count(recipe.epochs, 'epoch')} of batch {recipe.batch_size}",
+            _published(),
         )
 
     def amount(self, settings: Settings) -> int:
@@ -129,6 +132,12 @@ class Sentences:
             "validation": {"spearman": dev_spearman(encoder, self.text.dev)},
             "test": {"spearman": spearman(similarities(encoder, self.text.test), self.text.test)},
         }
+
+
+def _published() -> str:
+    known = next(row.estimates for row in published() if row.benchmark == "stsb")
+    told = (f"{100 * mean:.2f} ± {100 * (half or 0):.2f} for {NAMES[loss]}" for loss, (mean, half) in known.items())
+    return f"published, of an encoder, sentences and a temperature not known to us: {', '.join(told)}"
 
 
 def _curves(path: Path) -> dict[str, list[float]]:
