@@ -17,7 +17,7 @@ RUNS = {  # steps, and after how many the memory of earlier batches is full: unt
 
 def test_all_are_run_here_or_in_the_tests_of_their_adapter():
     scripts = {path.stem for path in FOLDER.glob("*.py")} - {"digits"}
-    assert scripts == {*RUNS, "lightning_monitor"}
+    assert scripts == {*RUNS, "lightning_monitor", "compare_own_loop"}
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from examples import load
 from weince import INFONCE, InfoNCELoss, QueueLoss, RetrievalLoss, SupervisedLoss, TwoTowerLoss, WEINCELoss
 from weince.lab import Arm, Range, compare
 from weince.shell.errors import UserError
@@ -190,3 +191,14 @@ def test_a_folder_of_other_settings_is_refused(tmp_path):
     compare(train, settings={"epochs": 3}, **options)
     with pytest.raises(UserError, match="epochs: 3 there, 4 now"):
         compare(train, settings={"epochs": 4}, **options)
+
+
+def test_the_example_with_lightly_runs_and_goes_on(tmp_path, monkeypatch):
+    pytest.importorskip("lightly")
+    example = load("compare_own_loop")
+    monkeypatch.setattr(example, "STEPS", 2)
+    first = example.main(str(tmp_path), (0.3,))
+    assert [row["arm"] for row in first["rows"]] == ["InfoNCE", "WEINCE"]
+    assert all(0.2 < row["mean"]["knn"] < 1 for row in first["rows"])
+    monkeypatch.setattr(example, "train", None)  # nothing is trained again
+    assert example.main(str(tmp_path), (0.3,)) == first
