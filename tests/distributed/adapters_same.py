@@ -1,11 +1,6 @@
-"""Run by every process of a gloo group: at weight 0, an adapter's gradient is that of its library's gathered loss.
-
-torchrun --nproc-per-node W adapters_same.py
-"""
+"""A part of same_as_one.py: at weight 0, an adapter's gradient is that of its library's gathered loss."""
 
 from __future__ import annotations
-
-import os
 
 import torch
 import torch.distributed as dist
@@ -33,11 +28,8 @@ def compare(name: str, ours, theirs, leaves: list[Tensor], world: int) -> None:
         torch.testing.assert_close(own, other, rtol=5e-5, atol=5e-6, msg=lambda text: f"{name}: {text}")
 
 
-def main() -> None:
+def same(rank: int, world: int) -> None:
     """All three, and that the paper's gate takes the statistics of all."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo")
-    rank, world = dist.get_rank(), dist.get_world_size()
     whole = torch.randn(2, world * N, D, generator=torch.Generator().manual_seed(0))
     a, b = whole[:, rank * N : (rank + 1) * N]
 
@@ -61,10 +53,3 @@ def main() -> None:
 
     one = lightly.WEINCELoss(0.2, gate=Gate(tail_min=5))(*whole)
     torch.testing.assert_close(lightly.WEINCELoss(0.2, gather_distributed=True, gate=Gate(tail_min=5))(a, b), one)
-    dist.barrier()
-    print(f"process {rank} of {world}: done", flush=True)
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

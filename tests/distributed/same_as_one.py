@@ -1,18 +1,24 @@
 """Run by every process of a gloo group: each setting, gathered, against the concatenated batch in one process.
 
-torchrun --nproc-per-node W same_as_one.py
+python same_as_one.py WORLD[,WORLD...] PART...
+
+Processes are forked from one that has imported everything: importing takes longer than most parts. What torchrun adds
+is tested by lightning_same.py and test_training.py.
 """
 
 from __future__ import annotations
 
 import itertools
-import os
 import sys
+import tempfile
 from contextlib import nullcontext
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
+import torch.multiprocessing
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
@@ -32,7 +38,6 @@ from weince import (
     query_key_loss,
     weince_loss,
 )
-from weince.adapters import lightly, open_clip, sentence_transformers
 from weince.processes import gather
 from weince.setups import two_views
 
@@ -140,15 +145,38 @@ def near(found: Tensor, expected: Tensor, tolerance: float, what: str, scale: Te
     assert error <= tolerance, f"{what}: {error:.2e}"
 
 
+Settings = tuple[torch.dtype, str, str, str, bool]
+ALL: list[Settings] = [*itertools.product(TOLERANCE, GATES, ("dense", "tiled"), ("mean", "sum"), (False, True))]
+
+
 def every_setting(rank: int, world: int) -> None:
+    compare(ALL, rank, world)
+
+
+def a_quarter_of_settings(rank: int, world: int) -> None:
+    """Another one for each of four numbers of processes.
+
+    It has every dtype with every path, reduction and extras, each with one gate; and every gate with each of them.
+    """
+    dtypes, gates = [*TOLERANCE], [*GATES]
+    some = [
+        s
+        for s in ALL
+        if (dtypes.index(s[0]) + gates.index(s[1]) + (s[2] == "tiled") + (s[3] == "sum") + s[4] - world) % 4 == 0
+    ]
+    assert len({(dtype, *rest) for dtype, _, *rest in some}) == len(some) == len(ALL) // 4
+    for place in (0, 2, 3, 4):
+        assert {(s[1], s[place]) for s in some} == {(s[1], s[place]) for s in ALL}
+    compare(some, rank, world)
+
+
+def compare(settings: list[Settings], rank: int, world: int) -> None:
     mine = slice(rank * N, (rank + 1) * N)
     count = 0
-    for dtype, (name, gate), how, reduction, extras in itertools.product(
-        TOLERANCE, GATES.items(), ("dense", "tiled"), ("mean", "sum"), (False, True)
-    ):
+    for dtype, name, how, reduction, extras in settings:
         x = data(world, dtype)
         own = {key: value if key == "shared" else value[mine] for key, value in x.items()}
-        options = {"gate": gate, "implementation": how, "reduction": reduction}
+        options = {"gate": GATES[name], "implementation": how, "reduction": reduction}
         one = cases(x, options, extras, world, None)
         many = cases(own, options | {"gather_distributed": True}, extras, world, rank)
         for setting, (names, loss) in one.items():
@@ -242,6 +270,8 @@ def trained(rank: int, world: int) -> None:
 
 def refused(rank: int, world: int) -> None:
     """What does not fit together is refused on every process, at once."""
+    from weince.adapters import lightly, open_clip, sentence_transformers
+
     rows = N - (rank == world - 1)
     z = torch.randn(rows, D)
     try:
@@ -302,6 +332,8 @@ def refused(rank: int, world: int) -> None:
 
 def one_row_each(rank: int, world: int) -> None:
     """A batch of W rows, one on each process."""
+    from weince.adapters import lightly
+
     a, b = torch.randn(2, world, D, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     expected, gradients = value_and_gradients(("a", "b"), WEINCELoss(0.2), {"a": a, "b": b})
     own = {"a": a[rank : rank + 1], "b": b[rank : rank + 1]}
@@ -424,29 +456,59 @@ def counted(rank: int, world: int) -> None:
     print(f"counted: {products:.2f} products, {moved}")
 
 
-def main() -> None:
-    """All of it, in this process's part."""
+def libraries(rank: int, world: int) -> None:
+    from adapters_same import same
+
+    same(rank, world)
+
+
+PARTS = {
+    part.__name__: part
+    for part in (
+        every_setting,
+        a_quarter_of_settings,
+        statistics,
+        trained,
+        refused,
+        one_row_each,
+        recomputed,
+        companion,
+        groups,
+        counted,
+        libraries,
+    )
+}
+BEFORE = {
+    "trained": ["torch._dynamo"],
+    "groups": ["torch._dynamo"],
+    "refused": ["torch._dynamo", *(f"weince.adapters.{n}" for n in ("lightly", "open_clip", "sentence_transformers"))],
+    "one_row_each": ["weince.adapters.lightly"],
+    "libraries": ["adapters_same"],
+}
+"""What a part imports in time, before there are several processes."""
+
+
+def process(rank: int, world: int, names: list[str], meeting: Path) -> None:
+    """The parts, in one process of a group."""
     torch.set_num_threads(1)
     weince.tiles.sweep.TILE_ELEMENTS["cpu"], weince.tiles.sweep.TILE_ROWS = 1, 7  # many tiles, the last one cut
-    dist.init_process_group("gloo")
-    rank, world = dist.get_rank(), dist.get_world_size()
-    parts = {
-        "every_setting": every_setting,
-        "statistics": statistics,
-        "trained": trained,
-        "refused": refused,
-        "one_row_each": one_row_each,
-        "recomputed": recomputed,
-        "companion": companion,
-        "groups": groups,
-        "counted": counted,
-    }
-    for name in sys.argv[1:] or (part for part in parts if part != "groups"):
-        parts[name](rank, world)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
+    for name in names:
+        PARTS[name](rank, world)
     dist.barrier()
     dist.destroy_process_group()
-    print(f"process {rank} of {world}: done", flush=True)
-    os._exit(0)  # gloo's threads
+    print(f"process {rank} of {world}: {len(names)} done", flush=True)
+
+
+def main() -> None:
+    """All parts, in groups of one size after another."""
+    worlds, *names = sys.argv[1:]
+    for module in {module for name in names for module in BEFORE.get(name, [])}:
+        import_module(module)
+    with tempfile.TemporaryDirectory() as folder:
+        for world in map(int, worlds.split(",")):
+            arguments = (world, names, Path(folder, str(world)))
+            torch.multiprocessing.start_processes(process, arguments, world, start_method="fork")
 
 
 if __name__ == "__main__":
