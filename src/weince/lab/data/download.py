@@ -9,6 +9,7 @@ import zipfile
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.error import HTTPError
 
 from weince.shell.errors import UserError
 
@@ -68,7 +69,9 @@ def fetch(name: str, folder: Path) -> Path:
         else:
             kind(folder, download=True, **PUBLISHED[name][1])
     except (OSError, RuntimeError, HTTPException, tarfile.TarError, zipfile.BadZipFile) as error:
-        reason = str(getattr(error, "reason", error))
+        reason = str(error if isinstance(error, HTTPError) else getattr(error, "reason", error))
+        if isinstance(error, HTTPError):
+            error.close()
         if isinstance(error, RuntimeError) and file.is_file() and (found := calculate_md5(file)) != archive.md5:
             reason = f"{file} should have the MD5 {archive.md5}. Found {found}"
         raise UserError(
