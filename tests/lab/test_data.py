@@ -6,9 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from weince.lab.tasks.recipe import Recipe
 
 from weince.lab.data.sets import load
+from weince.lab.tasks.images import ready
+from weince.lab.tasks.images_recipe import ImagesRecipe as Recipe
 from weince.shell.errors import UserError
 
 
@@ -82,17 +83,53 @@ def test_subset_keeps_the_shares_of_the_classes(cifar):
     assert torch.bincount(splits.test.labels).tolist() == [5, 5]
 
 
-@pytest.mark.parametrize("layout", ["flat", "test", "val"])
-def test_folder_of_images(tmp_path, layout):
-    for part in (".",) if layout == "flat" else ("train", layout):
-        for label, name in enumerate(("cat", "dog")):
-            (tmp_path / part / name).mkdir(parents=True)
-            for i in range(20):
-                (tmp_path / part / name / f"{i}.jpg").write_bytes(picture(100 * label + i, size=40, fmt="JPEG")[1])
-    splits = load(recipe(data="folder", data_dir=tmp_path, image_size=24))
-    assert tuple(splits.training.pixels.shape[1:]) == (3, 24, 24)
-    assert splits.training.labels.unique().tolist() == [0, 1]
-    assert len(splits.test.labels) == (10 if layout == "flat" else 40)
+def shard(folder, name, start=0):
+    parquet(folder / name, [picture(start + i)[1] for i in range(10)], [i % 2 for i in range(10)])
+
+
+@pytest.mark.parametrize("total", [1, 2, 5, 12])
+@pytest.mark.parametrize("ending", ["", "-a09b74b3ef9c3b56"])
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_shards_are_read_when_all_are_there_and_the_missing_ones_named(total, ending, part, tmp_path):
+    other = {"train": "test", "test": "train"}[part]
+    shard(tmp_path, f"{other}-00000-of-00001.parquet")
+    names = [f"{part}-{number:05d}-of-{total:05d}{ending}.parquet" for number in range(total)]
+    for number, name in enumerate(names):
+        shard(tmp_path, name, 10 * number)
+    splits = load(recipe(data_dir=tmp_path, batch_size=2))
+    assert sum(len(images.labels) for images in splits[:3]) == 10 * (total + 1)
+    for gone in range(0, total if total > 1 else 0, 3):
+        (tmp_path / names[gone]).rename(tmp_path / "away")
+        with pytest.raises(UserError, match=f"all {total} shards of {part}. Missing: {part}-{gone:05d}-of-{total:05d}"):
+            load(recipe(data_dir=tmp_path, batch_size=2))
+        (tmp_path / "away").rename(tmp_path / names[gone])
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["00000-of-00030"], r"Missing: train-00001-of-00030\.parquet, .*train-00008-of-00030\.parquet and 21 more"),
+        (["00001-of-00003", "00003-of-00003"], r"Missing: train-00002-of-00003\.parquet\.$"),  # counted from 1
+        (["00000-of-00001", "00000-of-00002", "00001-of-00002"], "each of its shards one time"),
+        (["00000-of-00001-aaaa", "00000-of-00001-bbbb"], "each of its shards one time"),
+        (["00000-of-00001", "more"], "each of its shards one time"),
+    ],
+)
+def test_shards_that_are_no_whole_set_are_refused(names, says, tmp_path):
+    for name in names:
+        shard(tmp_path, f"train-{name}.parquet")
+    shard(tmp_path, "test.parquet")
+    with pytest.raises(UserError, match=says):
+        load(recipe(data_dir=tmp_path, batch_size=2))
+
+
+@pytest.mark.parametrize("names", [["0", "1"], ["a", "b"], ["00001-of-00002", "00002-of-00002"]])
+def test_other_names_of_several_files_are_read_as_they_come(names, tmp_path):
+    for number, name in enumerate(names):
+        shard(tmp_path, f"train-{name}.parquet", 10 * number)
+    shard(tmp_path, "test.parquet")
+    splits = load(recipe(data_dir=tmp_path, batch_size=2))
+    assert len(splits.training.labels) + len(splits.validation.labels) == 20
 
 
 def test_what_cannot_be_used_is_refused_with_the_reason(cifar, tmp_path):
@@ -103,7 +140,7 @@ def test_what_cannot_be_used_is_refused_with_the_reason(cifar, tmp_path):
     with pytest.raises(UserError, match="no such folder"):
         load(recipe(data_dir=tmp_path / "none"))
     with pytest.raises(UserError, match=r"`batch_size`.*48.*Found 64"):
-        load(recipe(data_dir=cifar, batch_size=64))
+        ready(recipe(data_dir=cifar, batch_size=64))
     with pytest.raises(UserError, match=r"`subset`.*60.*Found 61"):
         load(recipe(data_dir=cifar, subset=61))
     with pytest.raises(UserError, match="at least two classes"):
@@ -117,52 +154,6 @@ def test_what_cannot_be_used_is_refused_with_the_reason(cifar, tmp_path):
     (cifar / "train.parquet").write_bytes(b"PAR1 cut short")
     with pytest.raises(UserError, match="not a readable parquet"):
         load(recipe(data_dir=cifar))
-
-
-def folder_with(tmp_path, name, content):
-    for label in ("a", "b"):
-        (tmp_path / label).mkdir()
-        for i in range(12):
-            (tmp_path / label / f"{i}.png").write_bytes(picture(i)[1])
-    (tmp_path / "a" / name).write_bytes(content)
-    return recipe(data="folder", data_dir=tmp_path)
-
-
-def encoded(array, mode, fmt="PNG"):
-    buffer = io.BytesIO()
-    Image.fromarray(array).convert(mode).save(buffer, fmt) if mode else Image.fromarray(array).save(buffer, fmt)
-    return buffer.getvalue()
-
-
-def test_transparency_lies_on_white_and_hidden_files_are_no_images(tmp_path):
-    clear = encoded(np.zeros((32, 32, 4), dtype=np.uint8), None)
-    wanted = folder_with(tmp_path, "clear.png", clear)
-    (tmp_path / "a" / "._0.png").write_bytes(b"what a file system leaves")
-    (tmp_path / ".cache").mkdir()
-    pixels = torch.cat([part.pixels for part in load(wanted)[:3]])
-    assert len(pixels) == 25
-    assert (pixels == 255).all(dim=(1, 2, 3)).sum() == 1
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "says"),
-    [
-        ("deep.png", encoded(np.full((8, 8), 40000, dtype=np.uint16), None), "8 bits a channel"),
-        ("cut.png", picture(0)[1][:200], "not a readable image"),
-        ("text.jpg", b"hello", "not a readable image"),
-    ],
-)
-def test_images_that_would_be_ruined_are_refused_by_name(tmp_path, name, content, says):
-    with pytest.raises(UserError, match=says) as error:
-        load(folder_with(tmp_path, name, content))
-    assert name in str(error.value)
-
-
-def test_a_train_folder_without_a_test_part_is_not_taken_for_classes(tmp_path):
-    for part in ("train", "extra"):
-        (tmp_path / part).mkdir()
-    with pytest.raises(UserError, match="holds train and should hold one of test"):
-        load(recipe(data="folder", data_dir=tmp_path))
 
 
 @pytest.mark.parametrize("label", [-1, None, "cat"])

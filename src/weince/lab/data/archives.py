@@ -1,59 +1,53 @@
-"""Images as numbers: the binary, npz and pickle layouts in which CIFAR, STL-10 and ImageNet-32 are published."""
+"""Images as numbers: CIFAR and STL-10 through torchvision's readers, and ImageNet-32's npz batches."""
 
 from __future__ import annotations
 
+import warnings
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from weince.lab.data.images import Images, Parts
-from weince.lab.data.unpickle import arrays_of
 from weince.shell.errors import UserError
 
-__all__ = ["binary_cifar", "binary_stl10", "npz_imagenet32", "pickled"]
+__all__ = ["cifar", "npz_imagenet32", "stl10"]
 
 
-def binary_cifar(folder: Path, training: Sequence[str], test: str, labels: int) -> Parts:
-    """CIFAR's binary version: records of `labels` label bytes, the last of which counts, and 3,072 pixel bytes.
+def cifar(folder: Path, name: Literal["CIFAR10", "CIFAR100"]) -> Parts:
+    """CIFAR's Python version; of CIFAR-100, the fine labels.
 
     Args:
-        folder: cifar-10-batches-bin or cifar-100-binary.
-        training, test: names of the files.
-        labels: 1 for CIFAR-10, 2 for CIFAR-100 (coarse, fine).
+        folder: holds the files, cifar-10-batches-py or cifar-100-python.
+        name: of torchvision's class.
 
     Raises:
-        UserError: a file whose size is no whole number of records.
+        UserError: a file that is missing, or whose checksum is not the published one: nothing is unpickled then.
     """
-
-    def read(names: Sequence[str]) -> Images:
-        records = [_whole(folder / name, labels + 3072).reshape(-1, labels + 3072) for name in names]
-        every = np.concatenate(records)
-        return _images(every[:, labels:].reshape(-1, 3, 32, 32), every[:, labels - 1], folder)
-
-    return Parts(read(training), read([test]))
+    both = (_checked(name, folder, train=train) for train in (True, False))
+    training, test = (_images(held.data.transpose(0, 3, 1, 2), held.targets) for held in both)
+    return Parts(training, test)
 
 
-def binary_stl10(folder: Path) -> Parts:
-    """STL-10's binary files: images of 3 x 96 x 96 bytes, column by column, and labels from 1.
+def stl10(folder: Path) -> Parts:
+    """STL-10's binary files.
 
     Args:
         folder: stl10_binary.
 
     Raises:
-        UserError: a file whose size is no whole number of images, or as many labels as images.
+        UserError: a file that is missing, or whose checksum is not the published one.
     """
-
-    def read(part: str) -> Images:
-        pixels = _whole(folder / f"{part}_X.bin", 3 * 96 * 96).reshape(-1, 3, 96, 96).swapaxes(2, 3)
-        if part == "unlabeled":
-            return _images(pixels, np.full(len(pixels), -1), folder)
-        return _images(pixels, _whole(folder / f"{part}_y.bin", 1).astype(np.int64) - 1, folder / f"{part}_X.bin")
-
-    return Parts(read("train"), read("test"), read("unlabeled"))
+    # Both at once, because every reader compares the checksums of all files, 3 GB.
+    training, test = _checked("STL10", folder, split="train+unlabeled"), _checked("STL10", folder, split="test")
+    count = int((training.labels >= 0).sum())
+    return Parts(
+        _images(training.data[:count], training.labels[:count]),
+        _images(test.data, test.labels),
+        _images(training.data[count:], training.labels[count:]),
+    )
 
 
 def npz_imagenet32(folder: Path) -> Parts:
@@ -65,73 +59,51 @@ def npz_imagenet32(folder: Path) -> Parts:
     Raises:
         UserError: a damaged file, or arrays of another kind.
     """
-
-    def read(path: Path) -> Images:
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-                return _batch({"data": held["data"], "labels": held["labels"]}, path, 1)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path} is not a readable npz file with data and labels: {error}") from None
-
-    return Parts(_joined([read(path) for path in _batches(folder, ".npz")]), read(folder / "val_data.npz"))
+    paths = folder.glob("train_data_batch_*.npz")
+    numbers = {path.stem.removeprefix("train_data_batch_"): path for path in paths}
+    training = [_batch(numbers[number]) for number in sorted((n for n in numbers if n.isdigit()), key=int)]
+    return Parts(Images(*(torch.cat(each) for each in zip(*training, strict=True))), _batch(folder / "val_data.npz"))
 
 
-def pickled(folder: Path, training: Sequence[str], test: str, labels: str, first: int = 0) -> Parts:
-    """Python pickles with `data` uint8 (N, 3072) and labels, read as data (`weince.lab.data.unpickle`).
-
-    Args:
-        folder: holds the files.
-        training, test: their names.
-        labels: key of the labels.
-        first: the smallest label.
-
-    Raises:
-        UserError: a file that holds anything but data.
-    """
-
-    def read(name: str) -> Images:
-        held = arrays_of(folder / name)
-        if "data" not in held or labels not in held:
-            raise UserError(f"{folder / name} should hold data and {labels}. Found {', '.join(map(str, held))}.")
-        return _batch({"data": held["data"], "labels": held[labels]}, folder / name, first)
-
-    return Parts(_joined([read(name) for name in training]), read(test))
-
-
-def _batches(folder: Path, suffix: str) -> list[Path]:
-    """Training batches, in the order of their numbers."""
-    paths = folder.glob(f"train_data_batch_*{suffix}")
-    numbers = {path.name.removeprefix("train_data_batch_").removesuffix(suffix): path for path in paths}
-    return [numbers[number] for number in sorted((n for n in numbers if n.isdigit()), key=int)]
-
-
-def _batch(held: dict[str, Any], path: Path, first: int) -> Images:
-    data, labels = np.asarray(held["data"]), np.asarray(held["labels"])
+def _batch(path: Path) -> Images:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
+            data, labels = held["data"], held["labels"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is not a readable npz file with data and labels: {error}") from None
     if data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072 or labels.shape != (len(data),):
         raise UserError(
             f"{path} should hold data uint8 (N, 3072) and as many labels. "
             f"Found {data.dtype} {data.shape} and labels {labels.shape}."
         )
-    return _images(data.reshape(-1, 3, 32, 32), labels.astype(np.int64) - first, path)
+    if len(labels) and labels.min() < 1:
+        raise UserError(f"{path}: labels should be numbers from 1. Found {labels.min()}.")
+    return _images(data.reshape(-1, 3, 32, 32), labels.astype(np.int64) - 1)
 
 
-def _joined(parts: list[Images]) -> Images:
-    return Images(*(torch.cat(each) for each in zip(*parts, strict=True)))
+def _checked(name: str, folder: Path, **which: Any) -> Any:
+    """torchvision's reader, which compares the checksums of all files before it reads or unpickles one."""
+    from torchvision import datasets
+    from torchvision.datasets.utils import calculate_md5
 
-
-def _whole(path: Path, record: int) -> np.ndarray:
+    kind = getattr(datasets, name)
     try:
-        content = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
-    if not len(content) or len(content) % record:
-        raise UserError(f"{path} should hold a whole number of records of {record:,} bytes. Found {len(content):,}.")
-    return content
+        with warnings.catch_warnings():
+            # CIFAR was pickled by a NumPy whose way of naming a dtype NumPy 2.4 warns of.
+            warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
+            # Without its folder's name: the folder may be called anything.
+            return type(name, (kind,), {"base_folder": ""})(folder, **which)
+    except RuntimeError:
+        meta = [(kind.meta["filename"], kind.meta["md5"])] if hasattr(kind, "meta") else []
+        for file, expected in [*kind.train_list, *kind.test_list, *meta]:
+            path = folder / file
+            found = calculate_md5(path) if path.is_file() else "no such file"
+            if found != expected:
+                raise UserError(
+                    f"{path} should be the published file, of MD5 {expected}, and is not read otherwise. Found {found}."
+                ) from None
+        raise
 
 
-def _images(pixels: np.ndarray, labels: np.ndarray, path: Path) -> Images:
-    if len(labels) != len(pixels):
-        raise UserError(f"{path}: as many labels as images are expected. Found {len(labels)} of {len(pixels)}.")
-    if len(labels) and labels.min() < -1:
-        raise UserError(f"{path}: labels are smaller than expected: {labels.min()}.")
-    return Images(torch.from_numpy(np.ascontiguousarray(pixels)), torch.from_numpy(labels.astype(np.int64)))
+def _images(pixels: np.ndarray, labels: Any) -> Images:
+    return Images(torch.from_numpy(np.ascontiguousarray(pixels)), torch.from_numpy(np.asarray(labels, dtype=np.int64)))

@@ -24,11 +24,15 @@ class Images(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """A data set as published: training images, test images where it has any, and those without labels."""
+    """A data set as published: training images, test images where it has any, and those without labels.
+
+    `notes` says, in sentences, what was found beside the images and left out.
+    """
 
     training: Images
     test: Images | None
     unlabelled: Images | None = None
+    notes: tuple[str, ...] = ()
 
 
 def resized(images: Images, size: int | None) -> Images:

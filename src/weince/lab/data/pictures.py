@@ -1,178 +1,130 @@
-"""Encoded images: parquet files and folders of pictures, decoded to bytes of RGB."""
+"""One encoded image: decoded to bytes of RGB, upright, or refused by name."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from weince.lab.data.images import Images, Parts
+from weince.lab.data.images import Images
 from weince.shell.errors import UserError
 
-__all__ = ["class_folders", "parquet_files", "tiny_imagenet"]
+if TYPE_CHECKING:
+    from PIL import Image
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
-TEST_FOLDERS = ("test", "val", "valid", "validation")
-"""Names of the test part beside a folder `train`, in this order."""
-FOLDER_SIZE = 32
-"""Edge length in pixels of the images of a folder, where none is asked for."""
+__all__ = ["decoded", "stacked"]
 
-
-def parquet_files(folder: Path, names: Sequence[str], size: int | None = None) -> Parts:
-    """Images of NAME.parquet or NAME-*.parquet, one name for the training and one for the test part.
-
-    The layout in which sets are commonly published: a column img or image of {bytes, path}, and a column label or
-    fine_label of integers.
-
-    Args:
-        folder: holds the files.
-        names: of both parts.
-        size: edge length in pixels to which images are resized.
-
-    Raises:
-        UserError: no such file, not parquet, other columns, or a row that is no image.
-    """
-    return Parts(*(_parquet(folder, name, size) for name in names))
+SIGNATURES = {
+    b"\xff\xd8": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"RIFF": "WebP", b"BM": "BMP", b"II*": "TIFF",
+    b"MM\0*": "TIFF",
+}  # fmt: skip
+"""First bytes of a format -> its name, for messages alone."""
+EXIF = b"Exif\0\0"
+"""Begins the EXIF block of a JPEG."""
+ORIENTATION = 0x0112
+"""The EXIF tag."""
 
 
-def _parquet(folder: Path, name: str, size: int | None) -> Images:
-    import pyarrow
-    import pyarrow.parquet as parquet
+def decoded(source: Path | bytes | None, name: str, size: int | None = None) -> np.ndarray:
+    """RGB pixels (H, W, 3) of an encoded image, upright, transparency laid on white.
 
-    paths = sorted(folder.glob(f"{name}.parquet")) or sorted(folder.glob(f"{name}-*.parquet"))
-    if not paths:
-        found = ", ".join(sorted(path.name for path in folder.glob("*"))[:8]) if folder.is_dir() else "no such folder"
-        raise UserError(
-            f"Setting `data_dir`: should hold {name}.parquet (or {name}-*.parquet). "
-            f"Found in {folder}: {found or 'nothing'}."
-        )
-    images, labels = [], []
-    for path in paths:
-        try:
-            table = parquet.read_table(path)
-        except (pyarrow.ArrowException, OSError) as error:
-            raise UserError(f"{path} is not a readable parquet file: {str(error).splitlines()[0]}") from None
-        image_column = next((c for c in ("img", "image") if c in table.column_names), None)
-        label_column = next((c for c in ("label", "fine_label") if c in table.column_names), None)
-        if image_column is None or label_column is None:
-            raise UserError(f"{path} should have columns img or image, and label. Found {table.column_names}.")
-        rows = table.column(image_column).to_pylist()
-        for number, (row, label) in enumerate(zip(rows, table.column(label_column).to_pylist(), strict=True)):
-            if not isinstance(label, int) or label < 0:
-                raise UserError(f"{path}, row {number}: labels should be integers >= 0. Found {label!r}.")
-            content = row.get("bytes") if isinstance(row, dict) else row
-            images.append(_decode(content, f"{path}, row {number}", size))
-            labels.append(label)
-    return _stack(images, labels, folder)
-
-
-def class_folders(folder: Path, size: int | None = None) -> Parts:
-    """Images of CLASS/IMAGE, or of train/CLASS/IMAGE with a test part beside it; without one, the test part is None.
+    Of its EXIF block only the orientation is looked at; where that cannot be read, the pixels are taken as they are.
 
     Args:
-        folder: holds the classes, or `train`.
+        source: a file, or its content.
+        name: of the image, for messages.
         size: edge length in pixels to which the shorter edge is resized; the middle is kept.
 
     Raises:
-        UserError: no classes, no images, or a file that is no image.
+        UserError: no image, a damaged one, or one of more than 8 bits a channel.
     """
-    size = size or FOLDER_SIZE
-    if not (folder / "train").is_dir():
-        return Parts(_classes(folder, _subfolders(folder), size), None)
-    test = next((folder / name for name in TEST_FOLDERS if (folder / name).is_dir()), None)
-    if test is None:
-        raise UserError(
-            f"Setting `data_dir`: {folder} holds train and should hold one of {', '.join(TEST_FOLDERS)} too. "
-            "Found none; for a set without a test part, name the train folder itself."
-        )
-    classes = _subfolders(folder / "train")
-    return Parts(_classes(folder / "train", classes, size), _classes(test, classes, size))
-
-
-def tiny_imagenet(folder: Path, size: int | None = None) -> Parts:
-    """Tiny-ImageNet as published: train/WNID/images/*.JPEG, and val/images with val/val_annotations.txt.
-
-    A label is the place of the WNID among all of them, sorted. The published test images have no labels: as is usual,
-    the validation images are the test part.
-
-    Args:
-        folder: tiny-imagenet-200.
-        size: edge length in pixels to which images are resized.
-
-    Raises:
-        UserError: files are missing, or name a class that is not there.
-    """
-    classes = _subfolders(folder / "train")
-    notes = folder / "val" / "val_annotations.txt"
-    try:
-        lines = [line.split("\t") for line in notes.read_text(encoding="utf-8").splitlines()]
-    except OSError:
-        raise UserError(f"Setting `data_dir`: {notes} should name the class of every validation image.") from None
-    images, labels = [], []
-    for number, line in enumerate(lines):
-        if len(line) < 2 or line[1] not in classes:
-            raise UserError(f"{notes}, line {number + 1}: a file and one of the {len(classes)} classes are expected.")
-        path = folder / "val" / "images" / Path(line[0]).name
-        images.append(_decode(path, str(path), size))
-        labels.append(classes.index(line[1]))
-    return Parts(_classes(folder / "train", classes, size), _stack(images, labels, folder))
-
-
-def _subfolders(folder: Path) -> tuple[str, ...]:
-    inside = folder.iterdir() if folder.is_dir() else ()
-    classes = tuple(sorted(path.name for path in inside if path.is_dir() and not path.name.startswith(".")))
-    if len(classes) < 2:
-        raise UserError(
-            "Setting `data_dir`: should hold one folder of images for each of at least two classes "
-            f"(features are judged by labels). Found in {folder}: {', '.join(classes) or 'no folder'}."
-        )
-    return classes
-
-
-def _classes(folder: Path, classes: Sequence[str], size: int | None) -> Images:
-    images, labels = [], []
-    for label, name in enumerate(classes):
-        paths = [
-            path
-            for path in sorted((folder / name).rglob("*"))
-            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
-        ]
-        if not paths:
-            raise UserError(
-                f"Setting `data_dir`: {folder / name} should hold images. Found none of {', '.join(IMAGE_SUFFIXES)}."
-            )
-        images += [_decode(path, str(path), size) for path in paths]
-        labels += [label] * len(paths)
-    return _stack(images, labels, folder)
-
-
-def _decode(source: Path | bytes | None, name: str, size: int | None = None) -> np.ndarray:
-    """RGB pixels of an encoded image, upright, transparency laid on white."""
     from PIL import Image, ImageOps
 
     try:
-        content = source.read_bytes() if isinstance(source, Path) else source
-        if not isinstance(content, bytes):
-            raise ValueError("it holds no bytes")
-        image = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
-        if image.mode in ("I", "F") or image.mode.startswith("I;"):
-            raise ValueError(f"its pixels have mode {image.mode}; 8 bits a channel are expected")
-        if image.has_transparency_data:
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-        image = image.convert("RGB")
-    except (OSError, ValueError, TypeError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise UserError(f"{name} is not a readable image: {error}") from None
+        content = _content(source)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, of odd EXIF blocks and palettes: an image is read or refused
+            image = _upright(content)
+            if image.mode in ("I", "F") or image.mode.startswith("I;"):
+                raise ValueError(f"its pixels have mode {image.mode}; 8 bits a channel are expected")
+            if image.has_transparency_data:
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+            image = image.convert("RGB")
+    except Exception as error:  # damaged images raise almost anything
+        raise UserError(f"{name} is not a readable image: {_told(error)}.") from None
     if size is not None:
         image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
     return np.asarray(image)
 
 
-def _stack(images: list[np.ndarray], labels: list[int], where: Path) -> Images:
+def stacked(images: list[np.ndarray], labels: list[int], where: Path) -> Images:
+    """Images of one size as one tensor.
+
+    Raises:
+        UserError: they have several sizes.
+    """
     shapes = {image.shape for image in images}
     if len(shapes) != 1:
         raise UserError(f"Images in {where} should have one size. Found {sorted(shapes)[:4]}.")
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
     return Images(pixels, torch.tensor(labels, dtype=torch.int64))
+
+
+def _content(source: Path | bytes | None) -> bytes:
+    if isinstance(source, Path):
+        if source.exists() and not source.is_file():
+            raise ValueError("it is no regular file")  # a pipe would be waited for
+        source = source.read_bytes()
+    if not isinstance(source, bytes):
+        raise ValueError("it holds no bytes")
+    return source
+
+
+def _upright(content: bytes) -> Image.Image:
+    from PIL import Image
+
+    turns = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+    try:
+        image = Image.open(io.BytesIO(content))
+    except Exception as error:
+        if not content.startswith(b"\xff\xd8") or EXIF not in content:
+            raise _unknown(content) if isinstance(error, Image.UnidentifiedImageError) else error from None
+        # Pillow reads the resolution of a JPEG from EXIF when it opens it, and some damaged blocks stop it there.
+        try:
+            image = Image.open(io.BytesIO(content.replace(EXIF, b"Skip\0\0")))
+        except Image.UnidentifiedImageError:
+            raise _unknown(content) from None
+        image.info["exif"] = content[content.index(EXIF) :]
+    image.load()
+    try:
+        turn = turns.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # whatever the block holds: the pixels are there
+        turn = None
+    # Not ImageOps.exif_transpose, which writes the whole block anew and fails where a value cannot be written.
+    return image if turn is None else image.transpose(turn)
+
+
+def _unknown(content: bytes) -> ValueError:
+    if not content:
+        return ValueError("it is empty")
+    for signature, kind in SIGNATURES.items():
+        if content.startswith(signature):
+            return ValueError(f"it begins as a {kind}, whose header is damaged or cut short ({len(content):,} bytes)")
+    return ValueError(f"it begins with {content[:12]!r}, as no known image format does")
+
+
+def _told(error: Exception) -> str:
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    return text.rstrip(".")

@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from weince.lab.data.archives import binary_cifar, binary_stl10, npz_imagenet32, pickled
+from weince.lab.data.archives import cifar, npz_imagenet32, stl10
+from weince.lab.data.folders import class_folders, tiny_imagenet
 from weince.lab.data.images import Images, Parts, resized
-from weince.lab.data.pictures import class_folders, parquet_files, tiny_imagenet
+from weince.lab.data.parquet import parquet_files
 from weince.lab.data.settings import Data, ImageData
 from weince.shell.errors import UserError
 
@@ -23,8 +24,6 @@ __all__ = ["LAYOUTS", "Images", "Layout", "Splits", "find", "load"]
 
 TEST_SHARE = 0.25
 """Of data that comes without a test set."""
-BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
-IMAGENET_BATCHES = tuple(f"train_data_batch_{number}" for number in range(1, 11))
 
 
 class Layout(NamedTuple):
@@ -46,55 +45,57 @@ def _numbers(read: Callable[[Path], Parts]) -> Callable[[Path, int | None], Part
 
     def sized(folder: Path, size: int | None) -> Parts:
         parts = read(folder)
-        return Parts(resized(parts.training, size), *(part and resized(part, size) for part in parts[1:]))
+        test, unlabelled = (part and resized(part, size) for part in (parts.test, parts.unlabelled))
+        return Parts(resized(parts.training, size), test, unlabelled)
 
     return sized
 
 
+def _parquet(*names: str) -> Layout:
+    return Layout("train*.parquet", "data", lambda folder, size: parquet_files(folder, names, size))
+
+
 LAYOUTS: dict[Data, tuple[Layout, ...]] = {
     "cifar10": (
-        Layout("train*.parquet", "data", lambda f, size: parquet_files(f, ("train", "test"), size)),
-        Layout(
-            "data_batch_1.bin",
-            "cifar-10-batches-bin",
-            _numbers(lambda f: binary_cifar(f, [f"{name}.bin" for name in BATCHES], "test_batch.bin", 1)),
-        ),
-        Layout("data_batch_1", "cifar-10-batches-py", _numbers(lambda f: pickled(f, BATCHES, "test_batch", "labels"))),
+        _parquet("train", "test"),
+        Layout("data_batch_1", "cifar-10-batches-py", _numbers(lambda folder: cifar(folder, "CIFAR10"))),
     ),
     "cifar100": (
-        Layout("train*.parquet", "data", lambda f, size: parquet_files(f, ("train", "test"), size)),
-        Layout("train.bin", "cifar-100-binary", _numbers(lambda f: binary_cifar(f, ["train.bin"], "test.bin", 2))),
-        Layout("train", "cifar-100-python", _numbers(lambda f: pickled(f, ["train"], "test", "fine_labels"))),
+        _parquet("train", "test"),
+        Layout("train", "cifar-100-python", _numbers(lambda folder: cifar(folder, "CIFAR100"))),
     ),
-    "stl10": (Layout("unlabeled_X.bin", "stl10_binary", _numbers(binary_stl10)),),
+    "stl10": (Layout("unlabeled_X.bin", "stl10_binary", _numbers(stl10)),),
     "imagenet32": (
         Layout("train_data_batch_1.npz", "imagenet32", _numbers(npz_imagenet32)),
-        Layout("train*.parquet", "data", lambda f, size: parquet_files(f, ("train", "validation"), size)),
-        Layout(
-            "train_data_batch_1",
-            "imagenet32",
-            _numbers(lambda f: pickled(f, [n for n in IMAGENET_BATCHES if (f / n).is_file()], "val_data", "labels", 1)),
-        ),
+        _parquet("train", "validation"),
     ),
     "tiny-imagenet": (
-        Layout("train*.parquet", "data", lambda f, size: parquet_files(f, ("train", "valid"), size)),
+        _parquet("train", "valid"),
         Layout("val/val_annotations.txt", "tiny-imagenet-200", tiny_imagenet),
     ),
 }
+UNREAD: dict[Data, tuple[str, str, str]] = {
+    "cifar10": ("data_batch_1.bin", "cifar-10-batches-bin", "the binary version"),
+    "cifar100": ("train.bin", "cifar-100-binary", "the binary version"),
+    "imagenet32": ("train_data_batch_1", "imagenet32", "the Python version"),
+}
+"""File, folder and name of versions that are published too and are not read."""
 
 
-class Splits(NamedTuple):
-    """The parts of a comparison's data. `pretraining` is what the loss sees, without labels."""
-
+class _Parts(NamedTuple):
     training: Images
     validation: Images
     test: Images
     pretraining: Images
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a reader should know of how they were read."""
-        return ()
+
+class Splits(_Parts):
+    """The parts of a comparison's data. `pretraining` is what the loss sees, without labels.
+
+    `notes` says, in sentences, what was found beside the images and left out; it is no part, and not iterated over.
+    """
+
+    notes: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -113,7 +114,7 @@ def load(recipe: ImageData) -> Splits:
     Raises:
         UserError: the data is not there, not readable, or too small for what the recipe asks.
     """
-    rest, test, unlabelled = _published(recipe)
+    rest, test, unlabelled, notes = _published(recipe)
     if test is None:
         rest, test = _parts(rest, TEST_SHARE, recipe, "the test share")
     if recipe.subset is not None:
@@ -125,16 +126,23 @@ def load(recipe: ImageData) -> Splits:
         pretraining = _drawn(unlabelled, recipe)
     else:
         pretraining = training if recipe.pretrain_on == "training" else rest
-    return Splits(training, validation, test, pretraining)
+    splits = Splits(training, validation, test, pretraining)
+    splits.notes = notes
+    return splits
 
 
 def find(data: Data, folder: Path) -> tuple[Layout, Path] | None:
     """The layout of a published set that a folder holds, and the folder of its files; None where it holds none."""
     for layout in LAYOUTS[data]:
-        for place in (folder, folder / layout.folder):
-            if any(path.is_file() for path in place.glob(layout.file)):
-                return layout, place
+        if (place := _holding(folder, layout.file, layout.folder)) is not None:
+            return layout, place
     return None
+
+
+def _holding(folder: Path, file: str, inner: str) -> Path | None:
+    """The folder, or the inner one, that holds a file of that pattern."""
+    places = (folder, folder / inner)
+    return next((place for place in places if any(path.is_file() for path in place.glob(file))), None)
 
 
 def _published(recipe: ImageData) -> Parts:
@@ -151,9 +159,12 @@ def _published(recipe: ImageData) -> Parts:
         return layout.read(place, recipe.image_size)
     found = ", ".join(sorted(path.name for path in folder.glob("*"))[:8]) if folder.is_dir() else "no such folder"
     known = ", or ".join(f"{layout.file} (in it or in {layout.folder})" for layout in LAYOUTS[recipe.data])
+    unread = UNREAD.get(recipe.data)
+    place = unread and _holding(folder, unread[0], unread[1])
+    told = f" {place} holds {unread[2]} ({unread[0]}), which is not read." if unread and place else ""
     raise UserError(
-        f"Setting `data_dir`: should hold {known}. Found in {folder}: {found or 'nothing'}. "
-        f"`weince data {recipe.data} --data-dir {folder}` fetches it."
+        f"Setting `data_dir`: should hold {known}. Found in {folder}: {found or 'nothing'}.{told} "
+        f"`weince data {recipe.data} --data-dir {folder}` fetches it, or says who gives it."
     )
 
 
