@@ -50,9 +50,9 @@ def _through_training(question: Question, console: Console) -> None:
     try:
         from weince.lab.evaluation.through_training import examine_epochs, print_epochs, write_epochs
     except ImportError as error:
+        needed = str(error) if "weince[lab]" in str(error) else f"{error}: pip install 'weince[lab]'"
         raise UserError(
-            f"Parameter `file`: {question.file} is a folder. The tail through a comparison's training needs the lab: "
-            f"pip install 'weince[lab]' ({error})"
+            f"Parameter `file`: {question.file} is a folder, whose epochs the lab reads. {needed}"
         ) from error
     with bar(console, "Reading images", "epochs") as report:
         epochs = examine_epochs(question, report)

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from weince.shell.errors import UserError
+from weince.shell.words import count
 
 __all__ = ["Opened", "check_path", "label_file", "matrix_of", "open_file", "readable"]
 
@@ -168,7 +169,9 @@ def _from_arrow(column: Any) -> NDArray[Any]:
     import pyarrow
 
     if column.null_count:
-        raise UserError(f"A column of labels should have one in each row. Found {column.null_count:,} rows without.")
+        raise UserError(
+            f"A column of labels should have one in each row. Found {count(column.null_count, 'row')} without."
+        )
     text = pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type)
     return np.array(column.to_pylist(), dtype=np.str_) if text else column.to_numpy()
 

@@ -1,4 +1,9 @@
-"""The pages: one builder, one style, one set of macros; each page opens offline, with all that it shows inside."""
+"""The pages: one builder, one style, one set of macros; each page opens offline, with all that it shows inside.
+
+A template extends shell/page.html and takes its pieces from shell/macros.html. Where it has a payload, its block
+`script` finds that as `data`, and what plots share in plots.js; it draws them all in a function `redraw`, which is
+called again when the screen turns dark or light. What nobody can use without scripts has the class "interactive".
+"""
 
 from __future__ import annotations
 
