@@ -50,7 +50,8 @@ def contest_output(contest: Contest, temperature: Temperature = 0.1, options: Op
     Source: arXiv:2606.00262.
 
     Examples:
-        >>>         >>> contest_output(two_towers(torch.eye(4), torch.eye(4)), temperature=1.0).per_anchor
+        >>> from weince.setups import two_towers
+        >>> contest_output(two_towers(torch.eye(4), torch.eye(4)), temperature=1.0).per_anchor
         tensor([0.7437, 0.7437, 0.7437, 0.7437])
     """
     gate, processes = options.gate, options.processes

@@ -19,7 +19,7 @@ from weince.lab.engine.choice import concluded, wanted
 from weince.lab.engine.store import Store
 from weince.lab.tasks.images_recipe import METRICS
 
-KILLS = 12 if FULL else 2
+KILLS = 12 if FULL else 1
 PATIENCE = ["--beat", "0.5", "--dead", "8", "--threads", "1"]
 PLAN = """
 task = "images"
@@ -51,7 +51,7 @@ def plan(tmp_path_factory):
 @pytest.fixture(scope="module")
 def undisturbed(plan, tmp_path_factory):
     output = tmp_path_factory.mktemp("undisturbed")
-    status, said = finished("compare", plan, "--output", output, "--workers", "2")
+    status, said = finished("compare", plan, "--output", output)
     assert status == 0, said
     with closing(Store(f"sqlite:///{output / 'tiny' / 'trials.db'}", "tiny")) as store:
         return scores(store)

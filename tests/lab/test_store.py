@@ -1,7 +1,10 @@
 """The store, without training: who gets which trial, what comes back, and what is never lost."""
 
+import subprocess
+import sys
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -67,6 +70,25 @@ def test_a_silent_worker_loses_its_trial_and_cannot_commit_it_afterwards(url):
         time.sleep(2.5)  # the database counts whole seconds
         assert other.claim(PLAN)[0].point == lost.point
         assert not silent.tell(lost, {"1": run(0.5)}, 0.5)
+
+
+def test_the_trial_of_a_process_that_is_gone_comes_back_at_once(url):
+    """A real process that claims and is killed: the same command need not wait until silence proves it."""
+    program = (
+        "import os, sys\nsys.path[:0] = [sys.argv[2]]\nfrom test_store import PLAN, Store\n"
+        "claim, _ = Store(sys.argv[1], 's').claim(PLAN)\nprint(claim.point.seeds[0], flush=True)\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    with closing(published(url)) as store:
+        words = [sys.executable, "-W", "ignore", "-c", program, url, str(Path(__file__).parent)]
+        ran = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert ran.returncode == -9, ran.stderr
+        mine = store.claim(PLAN)[0]
+        assert mine.point.seeds == (int(ran.stdout),)
+        # One that lives keeps its own, as does one of another machine, of which nothing is known here.
+        assert store.claim(PLAN)[0].point != mine.point
+        store.storage.set_trial_user_attr(mine.trial_id, "worker", ["another boot", 2**22 + 1])
+        assert store.claim(PLAN)[0].point != mine.point
 
 
 def test_a_worker_that_shows_life_keeps_its_trial_however_long_it_takes(url):

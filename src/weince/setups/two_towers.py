@@ -81,6 +81,7 @@ class TwoTowerLoss(SetupLoss):
     Source: arXiv:2103.00020 (CLIP), figure 3.
 
     Examples:
+        >>> from weince import INFONCE
         >>> TwoTowerLoss(temperature=1.0, gate=INFONCE)(torch.eye(4), torch.eye(4))
         tensor(0.7437)
     """

@@ -9,9 +9,11 @@ once, a longer plan adds to it, and no two workers have the same.
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import optuna
@@ -124,6 +126,7 @@ class Store:
             with experimental():
                 for study in studies.values():
                     fail_stale_trials(study)
+            self._bury(studies)
             trials = self._trials(plan)
             points = wanted(plan, _records(trials))
             held: dict[Point, list[FrozenTrial]] = {point: [] for point in points}
@@ -138,11 +141,23 @@ class Store:
             if point is None or trial is None:
                 return None, len(open_ones)
             self.database.beats.record_heartbeat(trial._trial_id)  # one that runs without is never found silent
+            self.storage.set_trial_user_attr(trial._trial_id, "worker", [_machine(), os.getpid()])
             assert self.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
             settings = _settings(plan, studies[point.arm], point, trial._trial_id)
             return Claim(point, settings, trial._trial_id), len(left)
 
         return self.database.decide(work)
+
+    def _bury(self, studies: Mapping[str, optuna.Study]) -> None:
+        """Have trials tried again at once whose process, of this machine, is gone: silence need not prove it."""
+        again = self.database.beats.get_heartbeat_stale_trial_callback()
+        assert again is not None
+        for study in studies.values():
+            for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                machine, process = trial.user_attrs.get("worker", (None, 0))
+                if machine == _machine() is not None and not _lives(process):
+                    self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+                    again(study, self.storage.get_trial(trial._trial_id))
 
     def _add(self, study: optuna.Study, point: Point) -> FrozenTrial:
         # What samplers learn from, and what people see: what was tried, not what is reported of it.
@@ -228,6 +243,25 @@ class Store:
     def _trials(self, plan: Plan) -> list[tuple[Point, FrozenTrial]]:
         found = [(arm, trial) for arm in plan.arms for trial in self._study(arm, plan).get_trials(deepcopy=False)]
         return [(_point(arm, *trial.user_attrs["point"][1:]), trial) for arm, trial in found]
+
+
+def _machine() -> str | None:
+    """This boot of this machine, and the space its process numbers are of; None where neither can be told."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return None
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 UNFINISHED = (TrialState.WAITING, TrialState.RUNNING)

@@ -71,6 +71,7 @@ def print_result(result: Mapping[str, Any], console: Console) -> None:
         found = differences_of(result, row["label"]).get("reference", {}).get(select_by)
         table.add_row(row["label"], *(cell(row, metric) for metric in shown), "" if found is None else str(found))
     console.print(table, highlight=False)
+    console.print(f"{'; '.join(result['facts'])}.", style="dim", highlight=False, markup=False)
     chosen = f"Chosen by validation {metrics[select_by]}; {PLUS_MINUS} ({count(len(result['seeds']), 'seed')}); "
     console.print(f"{chosen}differences are paired by seed, in points.", style="dim", highlight=False)
     for text in result["warnings"]:
