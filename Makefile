@@ -1,14 +1,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup browser postgres compare bench docs test test-faults lint test-lowest constraints clean
+.PHONY: setup browser postgres compare bench docs test test-all test-faults lint test-lowest constraints clean
 
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml constraints.txt
 	@echo "Installing pinned versions into .venv: a few minutes and about 6 GB, once."
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,docs]'
 	@touch $@
 
 browser: ## Chromium, which clicks through the pages in the tests; Debian's package where there is none
@@ -33,14 +33,16 @@ bench: setup ## what the loss costs beside other libraries, most of an hour: ben
 	$(BIN)/python bench/step.py
 	$(BIN)/python bench/figure.py
 
-test: setup browser postgres ## the whole test suite
+test: setup browser postgres ## the test suite, a part of each exhaustive test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 test-faults: setup postgres ## kills 20 trainings and workers of 30 trials, 10,000 steps of soak: half an hour
 	FAULTS=full OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults $(ARGS)
 
-docs: setup ## site/: a page for each setting and the reference; fails on a warning
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+test-all: setup browser postgres ## what a release takes: every test, the exhaustive ones and all faults; over an hour
+	FAULTS=full OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "" --numprocesses 2 --dist worksteal $(ARGS)
+
+docs: setup ## site/: a page for each setting and the reference; fails on a warning, such as a broken link
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "Open site/index.html, or: $(BIN)/mkdocs serve"
 
@@ -55,7 +57,7 @@ test-lowest: ## the core's tests with the lowest torch that pyproject.toml admit
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/pip install --quiet --disable-pip-version-check 'torch==2.4.0' 'numpy<2.3' setuptools hypothesis pytest pytest-timeout
 	.venv-lowest/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
-	.venv-lowest/bin/python -m pytest --ignore src/weince/lab --ignore src/weince/adapters --ignore src/weince/extremes --ignore tests/lab --ignore tests/adapters --ignore tests/extremes --ignore tests/test_compile.py $(ARGS)
+	.venv-lowest/bin/python -m pytest $(foreach room,lab adapters extremes diagnosis shell,--ignore src/weince/$(room) --ignore tests/$(room)) --ignore tests/faults --ignore tests/test_compile.py $(ARGS)
 
 constraints: ## pin what is installed now
 	$(BIN)/pip freeze --exclude-editable | sed 's/$$/; python_version >= "3.11"/' > constraints.txt
