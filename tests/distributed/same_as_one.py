@@ -478,14 +478,10 @@ PARTS = {
         libraries,
     )
 }
-BEFORE = {
-    "trained": ["torch._dynamo"],
-    "groups": ["torch._dynamo"],
-    "refused": ["torch._dynamo", *(f"weince.adapters.{n}" for n in ("lightly", "open_clip", "sentence_transformers"))],
-    "one_row_each": ["weince.adapters.lightly"],
-    "libraries": ["adapters_same"],
-}
-"""What a part imports in time, before there are several processes."""
+COMPILER = ("torch._dynamo", "torch._inductor.compile_fx", "torch.fx.experimental.symbolic_shapes")
+ADAPTERS = tuple(f"weince.adapters.{name}" for name in ("lightly", "open_clip", "sentence_transformers"))
+BEFORE = {"refused": ADAPTERS, "one_row_each": ADAPTERS[:1], "libraries": ("adapters_same",)}
+"""What takes seconds to import: once, before there are several processes. Any step reaches for the compiler."""
 
 
 def process(rank: int, world: int, names: list[str], meeting: Path) -> None:
@@ -503,7 +499,7 @@ def process(rank: int, world: int, names: list[str], meeting: Path) -> None:
 def main() -> None:
     """All parts, in groups of one size after another."""
     worlds, *names = sys.argv[1:]
-    for module in {module for name in names for module in BEFORE.get(name, [])}:
+    for module in (*COMPILER, *(module for name in names for module in BEFORE.get(name, ()))):
         import_module(module)
     with tempfile.TemporaryDirectory() as folder:
         for world in map(int, worlds.split(",")):

@@ -56,6 +56,9 @@ Kind = Literal["cap", "short", "beyond", "unsettled", "exponential", "heavy"]
 class Estimate(NamedTuple):
     """One estimator's answer, with 95 % intervals that allow for shared rows.
 
+    Where pairs with a row in common have a correlation of 0.15, they hold the truth 92 to 95 times in 100 with 80 rows,
+    91 to 96 times with 300; those of independent pairs 43 to 74 times, 30 to 62 times.
+
     Attributes:
         shape, scale: of the GPD.
         shape_se: standard error of xi.
