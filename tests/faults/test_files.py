@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from conftest import finished
+from commands import finished
 from weince.__main__ import main
 
 WORDS = ["train", "--epochs", "3", "--device", "cpu", "--seed", "1"]

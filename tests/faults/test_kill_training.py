@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conftest import FULL, finished, start
+from commands import finished, start
+from conftest import FULL
 from weince.shell.files import json_text, read_json
 
 KILLS = 20 if FULL else 2

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from conftest import FULL, finished, start
+from commands import finished, start
+from conftest import FULL
 from weince.lab.engine.choice import concluded, wanted
 from weince.lab.engine.store import Store
 from weince.lab.tasks.images_recipe import METRICS
@@ -111,7 +112,7 @@ def test_every_trial_is_finished_once(kind, plan, undisturbed, tmp_path, request
     moments, kills, outages = random.Random(kind), 0, 0
     workers = [start(*work) for _ in range(3)]
     while any(worker.poll() is None for worker in workers):
-        time.sleep(moments.uniform(4, 9))
+        time.sleep(moments.uniform(1, 3) if FULL else moments.uniform(0.5, 1.5))
         if kills < KILLS:
             victim = moments.randrange(3)
             if workers[victim].poll() is None:
@@ -126,6 +127,7 @@ def test_every_trial_is_finished_once(kind, plan, undisturbed, tmp_path, request
             outages += 1
     told = [worker.communicate()[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0, 0], told
+    assert kills >= (KILLS if not FULL else KILLS // 2)
 
     store = Store(url, "tiny")
     request.addfinalizer(store.close)

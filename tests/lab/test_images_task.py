@@ -2,9 +2,7 @@
 
 import io
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -15,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from commands import start
 from weince.__main__ import main
 from weince.lab.engine.plan import slug
 
@@ -148,17 +147,15 @@ def test_a_killed_comparison_continues_to_the_same_end(tmp_path):
     words = ["--losses", "infonce", "--temperatures", "0.2", "--seeds", "1", "--epochs", "6", "--device", "cpu"]
     assert weince("compare", *words, "--output", tmp_path / "whole").returncode == 0
 
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", "-m", "weince", "compare", *words, "--output", str(tmp_path / "killed")]
-    killed = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    killed = start("compare", *words, "--output", tmp_path / "killed")
     folder = tmp_path / "killed" / "digits" / "runs" / "infonce-t0.2-s1"
     deadline = time.monotonic() + 120
     while not list(folder.glob("0000[1-4].ckpt")):
         assert killed.poll() is None, "it ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.002)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
+    killed.kill()
+    killed.communicate()
     assert not (folder / "validation.json").exists()
 
     assert weince("compare", *words, "--output", tmp_path / "killed").returncode == 0
@@ -168,11 +165,8 @@ def test_a_killed_comparison_continues_to_the_same_end(tmp_path):
 
 
 def test_two_commands_in_one_folder_share_the_work(finished, tmp_path):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", "-m", "weince", "compare", *SMALL, "--output", str(tmp_path)]
-    both = [subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-            for _ in range(2)]  # fmt: skip
-    told = [one.communicate(timeout=200)[1] for one in both]
+    both = [start("compare", *SMALL, "--output", tmp_path) for _ in range(2)]
+    told = [one.communicate(timeout=200)[0] for one in both]
     assert [one.returncode for one in both] == [0, 0], told
     folder, _ = finished  # which other tests extend
     mine, whole = ((at / "scores.csv").read_text().splitlines() for at in (tmp_path / "digits", folder))

@@ -2,15 +2,15 @@
 
 import functools
 import json
-import subprocess
-import sys
-from pathlib import Path
+import os
+import signal
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from commands import Running
 from examples import load
 from weince import INFONCE, InfoNCELoss, QueueLoss, RetrievalLoss, SupervisedLoss, TwoTowerLoss, WEINCELoss
 from weince.lab import Arm, Range, compare
@@ -103,32 +103,24 @@ def test_what_is_finished_is_not_done_again_and_test_data_are_for_what_is_report
     assert wider["seeds"] == [1, 2, 3]
 
 
+def killed_at(folder, die):
+    """A script that is killed when `die` trials are done."""
+    train, test = loop(SETTINGS["two views"][2])
+
+    def dying(criterion, seed, place):
+        if die and len(list(folder.glob("runs/*/validation.json"))) == die:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return train(criterion, seed, place)
+
+    compare(dying, test=test, arms=arms(), seeds=(1, 2), folder=folder, metrics=METRICS, quiet=True)
+
+
 def test_a_killed_script_goes_on_and_ends_as_an_undisturbed_one(tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import os, sys, pathlib\n"
-        f"sys.path[:0] = {[str(folder) for folder in Path(__file__).parents[:2]]}\n"
-        "from test_own_loop import *\n"
-        "train, test = loop(SETTINGS['two views'][2])\n"
-        "folder, die = pathlib.Path(sys.argv[1]), int(sys.argv[2])\n"
-        "def dying(criterion, seed, place):\n"
-        "    if die and len(list(folder.glob('runs/*/validation.json'))) == die:\n"
-        "        os.kill(os.getpid(), 9)\n"
-        "    return train(criterion, seed, place)\n"
-        "import weince.lab.engine.database as database\n"
-        "database.Patience.__new__.__defaults__ = (0.5, 1.0, 5.0)\n"
-        "compare(dying, test=test, arms=arms(), seeds=(1, 2), folder=folder, metrics=METRICS, quiet=True)\n"
-    )
-
-    def ran(folder, die):
-        return subprocess.run(
-            [sys.executable, "-W", "ignore", str(script), str(tmp_path / folder), str(die)]
-        ).returncode
-
-    assert ran("whole", 0) == 0
-    assert ran("killed", 3) == -9
-    assert ran("killed", 0) == 0
-    scores = [(tmp_path / folder / "scores.csv").read_text() for folder in ("whole", "killed")]
+    for name, die, status in (("whole", 0, 0), ("killed", 3, -signal.SIGKILL), ("killed", 0, 0)):
+        script = Running(killed_at, tmp_path / name, die)
+        said, _ = script.communicate(timeout=100)
+        assert script.returncode == status, said
+    scores = [(tmp_path / name / "scores.csv").read_text() for name in ("whole", "killed")]
     assert scores[0] == scores[1]
 
 
