@@ -1,14 +1,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup browser postgres compare bench docs test test-faults lint test-lowest constraints clean
+.PHONY: setup browser postgres compare bench docs test test-all test-faults lint test-lowest constraints clean
 
 setup: .venv/.ready
 
 .venv/.ready: pyproject.toml constraints.txt
 	@echo "Installing pinned versions into .venv: a few minutes and about 6 GB, once."
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,docs]'
 	@touch $@
 
 browser: ## Chromium, which clicks through the pages in the tests; Debian's package where there is none
@@ -33,14 +33,16 @@ bench: setup ## what the loss costs beside other libraries, most of an hour: ben
 	$(BIN)/python bench/step.py
 	$(BIN)/python bench/figure.py
 
-test: setup browser postgres ## the whole test suite
+test: setup browser postgres ## every property; ARGS="tests/test_loss.py -k gate" and the like
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
+
+test-all: setup browser postgres ## before a release: also what is marked exhaustive, all combinations of what `test` samples
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "" $(ARGS)
 
 test-faults: setup postgres ## kills 20 trainings and workers of 30 trials, 10,000 steps of soak: half an hour
 	FAULTS=full OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults $(ARGS)
 
-docs: setup ## site/: a page for each setting and the reference; fails on a warning
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+docs: setup ## site/: a page for each setting and the reference; fails on a warning, a broken link or anchor
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "Open site/index.html, or: $(BIN)/mkdocs serve"
 
