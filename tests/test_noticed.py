@@ -8,16 +8,21 @@ import torch
 from batches import clusters, views, whole_of
 from weince import (
     INFONCE,
+    ContestLoss,
     EmbeddingQueue,
     Gate,
     LearnableTemperature,
     QueueLoss,
+    ReleasedTopMLoss,
     RetrievalLoss,
     SupervisedLoss,
     TwoTowerLoss,
+    WEINCELoss,
+    query_key_loss,
     setups,
 )
 from weince.evidence import end_of
+from weince.released import pooled_slope
 from weince.tail import fit_tail
 
 A, B = clusters(12, 5)
@@ -106,3 +111,58 @@ def test_a_batch_without_any_tail_has_no_end():
     assert end.place.item() == 0
     assert end.statistic.item() == 0
     assert end.trust.isfinite()
+
+
+def test_a_sample_weight_that_learns_gets_no_gradient():
+    """On both paths; a weight is what an example counts, and no part of the model."""
+    for implementation in ("dense", "tiled"):
+        weight = torch.rand(12, dtype=torch.float64).requires_grad_()
+        z = A.clone().requires_grad_()
+        WEINCELoss(implementation=implementation)(z, B, sample_weight=weight).backward()
+        assert z.grad is not None
+        assert weight.grad is None
+
+
+def test_the_function_of_queries_and_keys_passes_on_all_that_it_takes():
+    generator = torch.Generator().manual_seed(3)
+    negatives = torch.randn(12, 2, 5, generator=generator, dtype=torch.float64)
+    plain = query_key_loss(A, B, negatives, 0.2)
+    masks = torch.zeros(12, 3, dtype=torch.bool)
+    masks[4, 1] = True
+    given = [
+        {"sample_weight": torch.rand(12, generator=generator, dtype=torch.float64)},
+        {"ignored": masks},
+        {"query_ids": torch.arange(12), "key_ids": torch.arange(12), "negative_ids": torch.arange(24).view(12, 2) // 2},
+        {"ids": torch.arange(12), "negative_ids": torch.arange(24).view(12, 2) // 4},
+    ]
+    for one in given:
+        loss = query_key_loss(A, B, negatives, 0.2, **one)
+        assert loss != plain, one
+        assert loss == RetrievalLoss(0.2, in_batch=False)(A, B, negatives, **one), one
+    in_batch = query_key_loss(A, B, temperature=0.2, query_ids=LABELS, key_ids=LABELS)
+    assert in_batch == RetrievalLoss(0.2)(A, B, query_ids=LABELS, key_ids=LABELS)
+    assert in_batch != query_key_loss(A, B, temperature=0.2)
+    for name in ("query", "positive_key", "negative_keys"):
+        bad = {"query": A, "positive_key": B, "negative_keys": negatives}
+        bad[name] = bad[name].clone()
+        bad[name][0] = float("nan")
+        with pytest.raises(ValueError, match=f"`{name}`"):
+            query_key_loss(**bad, check_finite=True)
+
+
+def test_the_temperature_where_none_is_given():
+    contest = setups.two_views(A, B)
+    assert ContestLoss()(contest).loss == ContestLoss(0.1)(contest).loss
+    for loss in (WEINCELoss, TwoTowerLoss, RetrievalLoss):
+        assert loss()(A, B) == loss(0.1)(A, B)
+
+
+def test_the_released_slope_moves_while_training_alone_and_by_its_momentum():
+    criterion = ReleasedTopMLoss(momentum=0.75)
+    before = criterion.slope.clone()
+    criterion.eval()(A, B)
+    assert criterion.slope == before
+    criterion.train()(A, B)
+    pooled = pooled_slope(setups.two_views(A, B), criterion.eps, criterion.processes)
+    expected = 0.75 * before + 0.25 * pooled.slope.clamp(0.5, 16.0)
+    assert criterion.slope == pytest.approx(float(expected if pooled.r2 >= 0.85 else before))
