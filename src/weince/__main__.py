@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-__all__ = ["main"]
+__all__ = ["command", "main"]
 
 COMMANDS = {
     **{name: f"lab.cli.{name}" for name in ("compare", "recipes", "train", "data", "report")},
@@ -61,5 +62,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
+def command() -> None:
+    """Run a command, and end the process.
+
+    One of several that a launcher started ends at once: at the interpreter's own end, threads of their connections
+    aborted the process now and then ("terminate called without an active exception"), after all was done.
+    """
+    status = main()
+    if int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()
