@@ -15,6 +15,7 @@ import sys
 
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 
 from weince.lab.training.views import make_views, own_views_of, two_views_of
@@ -55,15 +56,19 @@ def check_same(found, alone):
 
 
 LOSSES = ("infonce", "weince", "weince-released")
-COMPARED = ["compare", *WORDS, "--losses", *LOSSES, "--temperatures", "0.2", "--seeds", "1", "2"]
+SMALL = [*WORDS, "--subset", "800", "--batch-size", "128"]  # as many steps an epoch as with all images
+COMPARED = ["compare", *SMALL, "--losses", *LOSSES, "--temperatures", "0.2", "--seeds", "1", "2"]
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    """A comparison by one process."""
-    output = tmp_path_factory.mktemp("alone")
-    done = finished(*COMPARED, "--output", output)
-    assert done.returncode == 0, done.stderr[-3000:]
+def alone(tmp_path_factory, worker_id):
+    """A comparison by one process, made once for all workers of the test run."""
+    own = tmp_path_factory.getbasetemp()
+    output = (own if worker_id == "master" else own.parent) / "alone"
+    with FileLock(f"{output}.lock"):
+        if not output.exists():
+            done = finished(*COMPARED, "--output", output)
+            assert done.returncode == 0, done.stderr[-3000:]
     return output / "digits"
 
 
@@ -78,7 +83,7 @@ def test_a_comparison_of_two_processes_says_what_one_says(alone, tmp_path):
 
 
 def train(loss, output, **how):
-    words = ["train", *WORDS, "--loss", loss, "--temperature", "0.2", "--seed", "1", "--output", output]
+    words = ["train", *SMALL, "--loss", loss, "--temperature", "0.2", "--seed", "1", "--output", output]
     return weince(*words, **how)
 
 
