@@ -26,7 +26,9 @@ def record(arm, settings, seed, validation, test=None, diverged=False, metrics=M
     key = json.dumps(settings, sort_keys=True)
     found = {"scores": dict.fromkeys(metrics, validation + 0.01 * seed), "diverged": diverged, "seconds": 1.0}
     scored = None if test is None else {"scores": dict.fromkeys(metrics, test + 0.01 * seed)}
-    return Record(Point(arm, key, (seed,), test is not None), settings, seed, {**found, "made": MADE}, scored)
+    return Record(
+        Point(arm, key, (seed,), "test" if test is not None else ""), settings, seed, {**found, "made": MADE}, scored
+    )
 
 
 def records(validation=VALIDATION, test=TEST, plan=PLAN, diverged=(), metrics=METRICS):

@@ -116,8 +116,12 @@ def test_the_protocols_stand_in_the_comparison_s_page_and_may_be_asked_for_later
         path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "others"}))
     (folder / "trials.db").unlink()  # what is done lies in the folder too
     words = ["compare", str(ran / "recipe.toml"), "--output", str(tmp_path)]
-    assert main([*words, "--protocols", "lightly"]) == 0
+    assert main([*words, "--protocols"]) == 0
+    assert all(not any(row["others"]) for row in result_of(tmp_path)["rows"])
+    assert "by the protocol" not in (folder / "report.html").read_text(encoding="utf-8")
+    assert main([*words, "--protocols", "lightly"]) == 0  # made up for, though all trials are in the database
     later = result_of(tmp_path)
+    assert later["settings"]["protocols"] == ["lightly"]
     for old, new in zip(before["rows"], later["rows"], strict=True):
         assert new["by_seed"] == old["by_seed"]
         assert new["others"] == [{"lightly": seed["lightly"]} for seed in old["others"]]

@@ -36,9 +36,13 @@ def run(score, diverged=False, tested=True):
     }
 
 
+def origin(held):
+    return {}
+
+
 def published(url, plan=PLAN, name="s", patience=Patience()):
     store = Store(url, name, patience)
-    store.publish(plan, dict, lambda held: [])
+    store.publish(plan, origin, lambda held: [])
     return store
 
 
@@ -133,7 +137,7 @@ def test_test_data_are_asked_for_the_chosen_settings_alone_and_after_all_have_be
             order.append((seed, claim.point.tested, key[0]))
         records = store.records(plan)
     assert [seed for seed, *_ in order] == [1] * 4 + [2] * 4 + [8] * 2 + [9] * 2 + [8, 9]
-    assert [tested for _, tested, _ in order] == [False] * 8 + [True] * 6
+    assert [bool(tested) for _, tested, _ in order] == [False] * 8 + [True] * 6
     assert [arm for *_, arm in order[-2:]] == ["dcl", "dcl"]
     result = concluded(plan, records, METRICS)
     assert result["seeds"] == [8, 9]
@@ -156,17 +160,17 @@ def test_a_comparison_grows_keeps_what_is_done_and_refuses_another_origin(url):
         claim, left = store.claim(PLAN)
         assert left == len(PLAN.points()) == 4
         more = PLAN.model_copy(update={"seeds": (*PLAN.seeds, 9)})
-        store.publish(more, dict, lambda held: [])
+        store.publish(more, origin, lambda held: [])
         seen = {claim.point}
         while (taken := worker.claim(more))[0] is not None:
             assert taken[0].point not in seen
             seen.add(taken[0].point)
         assert seen == set(more.points()) == set(wanted(more, []))
         with pytest.raises(UserError, match="batch_size"):
-            store.publish(more, dict, lambda held: other({"batch": 64}))
+            store.publish(more, origin, lambda held: other({"batch": 64}))
         changed = {"infonce": Arm(loss="dcl", tried={"temperature": (0.1, 0.2)})}
         with pytest.raises(UserError, match="another loss"):
-            store.publish(PLAN.model_copy(update={"arms": changed}), dict, lambda held: [])
+            store.publish(PLAN.model_copy(update={"arms": changed}), origin, lambda held: [])
 
 
 @pytest.mark.parametrize("name", ["run 50%41", "why?", 'it\'s "this"', "a#b&c=d", "{x}", "%", "ünïcode"])

@@ -69,7 +69,7 @@ def wanted(plan: Plan, records: Sequence[Record]) -> list[Point]:
         assert plan.usual is not None
         leaders.append((plan.reference, json.dumps(plan.usual.settings, sort_keys=True)))
     followers = [(arm, settings) for arm, settings in best.items() if plan.arms[arm].follows is not None]
-    return points + [Point(*one, (seed,), True) for those in (leaders, followers) for seed in plan.reported
+    return points + [Point(*one, (seed,), plan.tested) for those in (leaders, followers) for seed in plan.reported
                      for one in those]  # fmt: skip
 
 
@@ -103,7 +103,7 @@ def concluded(
     differences = []
     for row in shown:
         followed = arms.get(plan.arms[row["arm"]].follows or "")
-        others = [row and ("reference", tuned), followed and ("followed", followed), usual and ("usual", usual)]
+        others = [("reference", tuned), followed and ("followed", followed), usual and ("usual", usual)]
         seen = [row["label"]]
         for to, other in filter(None, others):
             if other["label"] not in seen and not (to == "reference" and row is usual):
@@ -300,7 +300,7 @@ def _run(plan: Plan, record: Record) -> dict[str, Any]:
     validation = record.validation
     return {
         "arm": record.point.arm, "loss": plan.arms[record.point.arm].loss, "settings": record.settings,
-        "seed": record.seed, "reported": record.point.tested, "diverged": validation["diverged"],
+        "seed": record.seed, "reported": bool(record.point.tested), "diverged": validation["diverged"],
         "validation": dict(validation["scores"]), "seconds": validation["seconds"], "made": dict(validation["made"]),
         "test": dict(record.test["scores"]) if record.test else None,
         **({key: record.test[key] for key in ("curves", "histograms") if key in record.test} if record.test else {}),

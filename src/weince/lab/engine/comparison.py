@@ -57,8 +57,11 @@ def publish(store: Store, task: Task, plan: Plan, name: str, settings: Mapping[s
         found = differences(held["settings"]) if held["task"] == name else [f"task: {held['task']} there, {name} now"]
         return found or ([] if held["data"] == data else ["the data themselves"])
 
-    def origin() -> dict[str, Any]:
-        untrained = {"name": task.untrained, **task.untrained_scores()} if task.untrained else None
+    def origin(held: Mapping[str, Any] | None) -> dict[str, Any]:
+        if held is not None:
+            untrained = held["untrained"]
+        else:
+            untrained = {"name": task.untrained, **task.untrained_scores()} if task.untrained else None
         return {
             "task": name, "settings": dict(settings), "data": data, "metrics": dict(task.metrics),
             "facts": list(task.facts), "untrained": untrained,

@@ -70,7 +70,8 @@ class Point(NamedTuple):
     settings: str
     """As JSON, sorted; or "draw N", until a sampler says more."""
     seeds: tuple[int, ...]
-    tested: bool = False
+    tested: str = ""
+    """By what it is scored on test data, as `Plan.tested`; "" where it only chooses."""
 
 
 class Plan(BaseModel):
@@ -91,6 +92,8 @@ class Plan(BaseModel):
     draws: Annotated[int, Field(ge=1)] = 20
     """Settings drawn for each arm with a range."""
     usual: Usual | None = None
+    evaluations: tuple[str, ...] = ()
+    """Of what is reported, beside the task's own: those that are asked for later are made up for."""
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Plan:
@@ -131,6 +134,11 @@ class Plan(BaseModel):
     def reported(self) -> tuple[int, ...]:
         """Seeds from which the chosen settings are reported."""
         return self.confirm_seeds or self.seeds
+
+    @property
+    def tested(self) -> str:
+        """By what reported trials are scored on test data."""
+        return " ".join(["test", *sorted(self.evaluations)])
 
     def points(self) -> list[Point]:
         """What is tried to choose settings, whole pairs of seeds first."""

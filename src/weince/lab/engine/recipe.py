@@ -117,6 +117,11 @@ class Comparison(Placed):
             raise ValueError(where + one["msg"].removeprefix("Value error, ")) from None
         return self
 
+    @property
+    def evaluations(self) -> tuple[str, ...]:
+        """Of what is reported, beside the task's own."""
+        return ()
+
     def check_places(self) -> None:
         """Refuse what needs no reading to be refused."""
 
@@ -130,7 +135,7 @@ class Comparison(Placed):
         return Plan(
             arms=arms, reference=(several or those or [self.REFERENCE])[0], select_by=self.select_by, seeds=self.seeds,
             confirm_seeds=self.confirm_seeds, sampler=self.sampler, draws=self.draws,
-            usual=None if self.arms else self.USUAL,
+            usual=None if self.arms else self.USUAL, evaluations=self.evaluations,
         )  # fmt: skip
 
     def applied(self, settings: Mapping[str, Any]) -> tuple[Self, float]:

@@ -60,13 +60,16 @@ class Store:
         self.database.close()
 
     def publish(
-        self, plan: Plan, origin: Callable[[], Mapping[str, Any]], differences: Callable[[Mapping[str, Any]], list[str]]
+        self,
+        plan: Plan,
+        origin: Callable[[Any], Mapping[str, Any]],
+        differences: Callable[[Mapping[str, Any]], list[str]],
     ) -> None:
         """Make the comparison, or extend it: plan and origin are in the database for every worker.
 
         Args:
             plan: what to do.
-            origin: makes what its trials depend on, as JSON; asked once.
+            origin: makes what its trials depend on, as JSON, from what was there (None at first).
             differences: from an origin that is there, as a message names them.
 
         Raises:
@@ -87,8 +90,7 @@ class Store:
                         f"{self.name} was made with other settings ({'; '.join(other)}). "
                         "Give another --name, or remove its folder."
                     )
-            else:
-                board.set_user_attr("origin", dict(origin()))
+            board.set_user_attr("origin", dict(origin(held.get("origin"))))
             board.set_user_attr("plan", plan.model_dump_json())
 
         self.database.decide(work)
@@ -274,7 +276,7 @@ def _plan(text: str, name: str) -> Plan:
         raise UserError(f"{name} was made by another version: {str(error).splitlines()[0]}") from None
 
 
-def _point(arm: str, settings: str, seeds: list[int], tested: bool) -> Point:
+def _point(arm: str, settings: str, seeds: list[int], tested: str) -> Point:
     return Point(arm, settings, tuple(seeds), tested)
 
 

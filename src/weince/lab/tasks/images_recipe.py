@@ -58,6 +58,11 @@ class ImagesRecipe(ImageSettings, Comparison):
     drop_last: bool = False
     """Whether the published protocol scores whole batches of 256 alone, as the released evaluation does."""
 
+    @property
+    def evaluations(self) -> tuple[str, ...]:
+        """The protocols."""
+        return self.protocols
+
 
 class ImageRun(ImageSettings, Placed):
     """One run of a comparison on images: train an encoder with one loss, and judge it on validation images."""
