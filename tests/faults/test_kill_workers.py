@@ -118,7 +118,10 @@ def test_every_trial_is_finished_once(kind, plan, undisturbed, tmp_path, request
         time.sleep(moments.uniform(1, 3) if FULL else moments.uniform(0.5, 1.5))
         if kills < KILLS:
             busy = {
-                trial.user_attrs["worker"][1] for _, trial in store._trials(held) if trial.state == TrialState.RUNNING
+                trial.user_attrs["worker"][1]
+                for study in store._studies(held).values()
+                for trial in study.get_trials()
+                if trial.state == TrialState.RUNNING
             }
             victims = [at for at, worker in enumerate(workers) if worker.process.pid in busy and worker.poll() is None]
             if victims:

@@ -255,9 +255,10 @@ def test_missing_libraries_and_many_processes_are_named(stsb, monkeypatch, capsy
     assert main(words) == 2
     assert "needs datasets" in (said := capsys.readouterr().err)
     assert "pip install 'weince[text]'" in said
-    monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.undo()
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    torchrun = {"TORCHELASTIC_RUN_ID": "1", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    for name, value in torchrun.items():
+        monkeypatch.setenv(name, value)
     assert main(words) == 2
     assert "torchrun" in capsys.readouterr().err
 

@@ -120,11 +120,11 @@ def _compare(words: list[str]) -> None:
         from weince.lab.engine.comparison import default_storage, opened, publish
         from weince.lab.engine.folder import made_known
         from weince.lab.engine.work import work
-        from weince.lab.launch import first_does, leave
+        from weince.lab.launch import first_does, launched, leave
         from weince.lab.tasks import task_of
 
         task = task_of(recipe)
-        if launched_by_others() and workers != 1:
+        if launched() is not None and workers != 1:
             raise UserError(
                 f"Option `--workers`: under torchrun or srun all processes train together. Found {workers}."
             )
@@ -150,11 +150,6 @@ def _compare(words: list[str]) -> None:
         _workers(workers, [str(recipe.folder), *elsewhere], recipe, storage, console)
     first_does(lambda: _conclude(recipe.folder, recipe.name, storage, console))
     leave()
-
-
-def launched_by_others() -> bool:
-    """Whether torchrun or srun started several of these."""
-    return int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) > 1
 
 
 def _in(unit: str, progress: Any) -> Any:
@@ -216,10 +211,10 @@ def _work(words: list[str]) -> None:
 
         torch.set_num_threads(wanted.threads)
     patience = Patience(wanted.beat, wanted.dead, wanted.away)
-    with opened(wanted.folder, wanted.name or wanted.folder.name, wanted.storage, patience, say) as store:
+    with opened(wanted.folder, wanted.name or wanted.folder.resolve().name, wanted.storage, patience, say) as store:
         _, origin = store.held()
         changes = {key: getattr(wanted, key) for key in ("data_dir", "stsb_dir", "device") if getattr(wanted, key)}
-        where = {"output": wanted.folder.parent, "name": wanted.folder.name}
+        where = {"output": wanted.folder.resolve().parent, "name": wanted.folder.resolve().name}
         kind = recipe_class(origin["task"])
         recipe = kind(**{**origin["settings"], **{k: v for k, v in changes.items() if k in kind.model_fields}, **where})
         recipe.check_places()
@@ -235,7 +230,7 @@ def _work(words: list[str]) -> None:
 def _report(words: list[str]) -> None:
     wanted = tyro.cli(Report, args=words, prog="weince compare report")
     _check_made(wanted.folder, wanted.storage)
-    _conclude(wanted.folder, wanted.name or wanted.folder.name, wanted.storage, Console())
+    _conclude(wanted.folder, wanted.name or wanted.folder.resolve().name, wanted.storage, Console())
 
 
 def _check_made(folder: Path, storage: str | None) -> None:

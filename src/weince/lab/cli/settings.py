@@ -36,7 +36,6 @@ def parsed(kind: type[Made], start: dict[str, Any], words: Sequence[str], prog: 
         UserError: settings are unknown, malformed or contradictory.
         SystemExit: an option cannot be parsed, or --help.
     """
-    # What the options will say may make good what the start lacks: both are validated together, at the end.
     return tyro.cli(kind, default=kind(**start), args=list(words), prog=prog)
 
 

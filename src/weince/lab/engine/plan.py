@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections.abc import Mapping
@@ -181,7 +182,5 @@ def slug(arm: str, settings: Mapping[str, Any], seed: int) -> str:
     if set(settings) <= {"temperature"}:
         middle = [f"t{value!r}" for value in settings.values()]
     else:
-        import hashlib
-
         middle = [hashlib.sha256(json.dumps(dict(settings), sort_keys=True).encode()).hexdigest()[:8]]
     return "-".join([arm, *middle, f"s{seed}"])

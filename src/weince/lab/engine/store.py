@@ -32,6 +32,7 @@ ATTEMPTS = 5
 """After as many errors, a trial is given up."""
 with experimental():
     try_again = RetryHeartbeatStaleTrialCallback(ATTEMPTS - 1)
+UNFINISHED = (TrialState.WAITING, TrialState.RUNNING)
 SAMPLERS = {
     "tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler, "qmc": optuna.samplers.QMCSampler,
 }  # fmt: skip
@@ -124,12 +125,12 @@ class Store:
         """
 
         def work() -> tuple[Claim | None, int]:
-            studies = {arm: self._study(arm, plan) for arm in plan.arms}
+            studies = self._studies(plan)
             with experimental():
                 for study in studies.values():
                     fail_stale_trials(study)
             self._bury(studies)
-            trials = self._trials(plan)
+            trials = _trials(studies)
             points = wanted(plan, _records(trials))
             held: dict[Point, list[FrozenTrial]] = {point: [] for point in points}
             for point, trial in trials:
@@ -230,11 +231,11 @@ class Store:
 
     def records(self, plan: Plan) -> list[Record]:
         """Every finished run."""
-        return self.database.patiently(lambda: _records(self._trials(plan)))
+        return self.database.patiently(lambda: _records(_trials(self._studies(plan))))
 
     def done(self, plan: Plan) -> tuple[float, int]:
         """Trials done, those that run by their shares; and all that are known to be wanted."""
-        trials = self.database.patiently(lambda: self._trials(plan))
+        trials = self.database.patiently(lambda: _trials(self._studies(plan)))
         shares: dict[Point, float] = dict.fromkeys(wanted(plan, _records(trials)), 0.0)
         for point, trial in trials:
             if point in shares and trial.state in (TrialState.COMPLETE, TrialState.RUNNING):
@@ -242,9 +243,8 @@ class Store:
                 shares[point] = max(share, shares[point])
         return sum(shares.values()), len(shares)
 
-    def _trials(self, plan: Plan) -> list[tuple[Point, FrozenTrial]]:
-        found = [(arm, trial) for arm in plan.arms for trial in self._study(arm, plan).get_trials(deepcopy=False)]
-        return [(_point(arm, *trial.user_attrs["point"][1:]), trial) for arm, trial in found]
+    def _studies(self, plan: Plan) -> dict[str, optuna.Study]:
+        return {arm: self._study(arm, plan) for arm in plan.arms}
 
 
 def _machine() -> str | None:
@@ -266,14 +266,16 @@ def _lives(process: int) -> bool:
     return True
 
 
-UNFINISHED = (TrialState.WAITING, TrialState.RUNNING)
-
-
 def _plan(text: str, name: str) -> Plan:
     try:
         return Plan.model_validate_json(text)
     except ValueError as error:
         raise UserError(f"{name} was made by another version: {str(error).splitlines()[0]}") from None
+
+
+def _trials(studies: Mapping[str, optuna.Study]) -> list[tuple[Point, FrozenTrial]]:
+    found = [(arm, trial) for arm, study in studies.items() for trial in study.get_trials(deepcopy=False)]
+    return [(_point(arm, *trial.user_attrs["point"][1:]), trial) for arm, trial in found]
 
 
 def _point(arm: str, settings: str, seeds: list[int], tested: str) -> Point:

@@ -48,7 +48,6 @@ def write_result(result: Mapping[str, Any], folder: Path) -> Path:
         runs=_runs(result),
         recipe=_recipe(result),
         seeds=count(len(result["seeds"]), "seed"),
-        plus_minus=PLUS_MINUS,
     )
     write_text(folder / "report.html", page)
     return folder / "report.html"

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 
 from weince.lab.data.text import load_text
 from weince.lab.engine.task import Settings
+from weince.lab.launch import launched
 from weince.lab.published import published
 from weince.lab.rivals import NAMES
 from weince.lab.tasks.sentences_recipe import SentencesRecipe
@@ -59,7 +59,7 @@ class Sentences:
     untrained = "the untrained encoder"
 
     def __init__(self, recipe: SentencesRecipe) -> None:
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if launched() is not None:
             raise UserError('Task "sentences" trains with one process: start it without torchrun.')
         self.recipe = recipe
         place(recipe)
