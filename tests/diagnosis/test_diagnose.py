@@ -227,7 +227,7 @@ def test_duplicates_are_counted_and_left_out(tmp_path):
     assert pairs == {(2 * k, 2 * k + 1) for k in range(30)} | {(2 * k + 1, 2 * k) for k in range(30)}
     assert found.summary["duplicate_pairs"] == 60
     assert found.found.pool.similarity[0] < 0.99
-    assert any(note.startswith("60 pairs of the same thing twice") for note in found.verdict.notes)
+    assert any(note.startswith("60 pairs of duplicates") for note in found.verdict.notes)
 
 
 def test_the_same_file_and_seed_give_the_same_numbers(tmp_path):

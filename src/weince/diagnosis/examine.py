@@ -283,9 +283,7 @@ def _remarks(queries: Embeddings, corpus: Embeddings, found: Found, measured: An
                 "they were brought to length 1."
             )
     if found.duplicates_in_all:
-        remarks.append(
-            f"{count(found.duplicates_in_all, 'pair')} of the same thing twice (1 - s < {SAME_THING:g}), left out."
-        )
+        remarks.append(f"{count(found.duplicates_in_all, 'pair')} of duplicates (1 - s < {SAME_THING:g}), left out.")
     remarks.append(
         f"The loss would give these anchors a mean weight of {measured.weight.mean():.2f}. Its nearness compares "
         "anchors with each other, so about a fifth are above a half in every batch: that share is no evidence."

@@ -1,4 +1,4 @@
-"""The page of a diagnosis, which opens offline and answers to clicks."""
+"""The page of a diagnosis, interactive and offline."""
 
 from __future__ import annotations
 

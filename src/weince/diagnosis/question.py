@@ -33,7 +33,7 @@ class Question:
         corpus_key: the same for `corpus`.
         labels: one for each row: a file, or an array of `file`. Rows that share one are known positives, not negatives.
         corpus_labels: the same for `corpus`.
-        ids: like labels, for what each row is: equal ids are the same thing twice.
+        ids: like labels, for what each row is: rows with equal ids are duplicates.
         corpus_ids: the same for `corpus`.
         paired: row i of `file` and row i of `corpus` are a positive pair.
         anchors: rows that are drawn as anchors; all candidates are searched for each.

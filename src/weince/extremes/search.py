@@ -58,7 +58,7 @@ class Excluded(NamedTuple):
     Attributes:
         itself: (A,), the row that is the anchor, or None where anchors and candidates are different things.
         codes: pairs of integer arrays, of the anchors (A,) and of all candidates (M,): equal codes are no negatives.
-        nearer_than: pairs with 1 - s below it are the same thing twice, and are counted.
+        nearer_than: pairs with 1 - s below it are duplicates, and are counted.
     """
 
     itself: NDArray[np.int64] | None = None

@@ -163,7 +163,7 @@ def _paired(result: Mapping[str, Any]) -> Drawn:
         "Paired differences",
         [(figure, f"Differences to {shown[0]['minus']} in points of {result['metrics'][metric]}: {told}.")],
         f"Test {result['metrics'][metric]} minus that of {shown[0]['minus']}: dots are seeds, both of a pair from the "
-        "same seed; diamond and bar are mean and 95 % t-interval. A bar that holds zero shows no difference.",
+        "same seed; diamond and bar are mean and 95 % t-interval. A bar that contains zero shows no difference.",
     )
 
 

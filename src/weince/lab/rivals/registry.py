@@ -1,7 +1,7 @@
 """The losses that are compared, by name: as a reader sees them, their colours, their settings, and what makes them.
 
-Beside InfoNCE and the two forms of WEINCE stand other answers to the same question: what to do about the hardest
-negatives. They are for comparison, on dense matrices; only WEINCE and InfoNCE have tiles.
+Beside InfoNCE and the two forms of WEINCE stand other losses for hard negatives. They are for comparison, on dense
+matrices; only WEINCE and InfoNCE have tiles.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ COLOURS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Rivals:
-    """Settings of the other answers.
+    """Settings of the other losses.
 
     Attributes:
         concentration: of "hard-negatives" on those with a large similarity, >= 0.

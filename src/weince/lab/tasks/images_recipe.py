@@ -50,7 +50,7 @@ class ImagesRecipe(ImageSettings, Comparison):
     """Folder of the results, under `output`."""
     losses: Annotated[tuple[Loss, ...], Field(min_length=1)] = ("infonce", "weince")
     """What is compared, each loss at every temperature. "weince-released" is slope 1 with the two extra top-M terms;
-    the others are other answers to the same question."""
+    the others are other losses for hard negatives."""
     select_by: Metric = "linear_accuracy"
     """Validation score, averaged over seeds, by which each loss's settings are chosen."""
     protocols: tuple[Protocol, ...] = ()
