@@ -4,11 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_1samp
+from scipy.stats import norm, ttest_1samp
 
 from weince.lab.engine.choice import Record, chosen, concluded, wanted
+from weince.lab.engine.outcomes import packed_all
 from weince.lab.engine.plan import Arm, Plan, Point, Range
-from weince.lab.intervals import Interval, paired, sentence
+from weince.lab.intervals import Interval, p_value, paired, sampling_error, sentence
 from weince.lab.tasks.images_recipe import METRICS, ImagesRecipe
 from weince.shell.errors import UserError
 
@@ -172,3 +173,84 @@ def test_interval_covers_as_often_as_it_says():
 )
 def test_the_sentence_says_no_more_than_the_interval(interval, verdict):
     assert sentence("WEINCE at 0.1", "InfoNCE at 0.2", "recall@1", interval, 3).startswith(verdict)
+
+
+def _widening():
+    arm = Arm(loss="infonce", tried={"temperature": (0.1, 0.2)}, reserve={"temperature": (0.02, 0.05, 0.5, 1.0)})
+    plan = Plan(arms={"infonce": arm}, reference="infonce", select_by="recall_at_1", seeds=(1, 2), widen=2)
+    best_at = {0.1: 0.5, 0.2: 0.4, 0.05: 0.6, 0.02: 0.7}
+    return plan, lambda *temperatures: [
+        record("infonce", {"temperature": t}, seed, best_at[t]) for t in temperatures for seed in plan.seeds
+    ]
+
+
+def test_a_grid_is_widened_while_its_best_setting_lies_at_an_end_and_no_further_than_asked():
+    plan, some = _widening()
+
+    def asked(*temperatures):
+        found = {json.loads(p.settings)["temperature"] for p in wanted(plan, some(*temperatures)) if not p.tested}
+        return sorted(found)
+
+    assert asked() == asked(0.1) == [0.1, 0.2]
+    assert asked(0.1, 0.2) == [0.05, 0.1, 0.2]
+    assert asked(0.1, 0.2, 0.05) == asked(0.1, 0.2, 0.05, 0.02) == [0.02, 0.05, 0.1, 0.2]
+    assert not any(p.tested for p in wanted(plan, some(0.1, 0.2, 0.05)))
+    reported = [p for p in wanted(plan, some(0.1, 0.2, 0.05, 0.02)) if p.tested]
+    assert {json.loads(p.settings)["temperature"] for p in reported} == {0.02}
+    tested = [record("infonce", {"temperature": 0.02}, seed, 0.7, 0.7) for seed in plan.seeds]
+    result = concluded(plan, some(0.1, 0.2, 0.05, 0.02) + tested, METRICS)
+    assert result["rows"][0]["tried"] == 4
+    assert any("was best at temperature 0.02, an end of its grid" in text for text in result["warnings"])
+
+
+def test_a_grid_whose_best_setting_lies_inside_is_not_widened_and_a_diverged_one_is_no_end():
+    plan, some = _widening()
+    inside = plan.model_copy(update={"arms": {"infonce": plan.arms["infonce"].model_copy(
+        update={"tried": {"temperature": (0.05, 0.1, 0.2)}})}})  # fmt: skip
+    high = [r._replace(validation={**r.validation, "scores": dict.fromkeys(METRICS, 0.9)}) for r in some(0.1)]
+    assert len({p.settings for p in wanted(inside, [*some(0.05, 0.2), *high]) if not p.tested}) == 3
+    lost = [r._replace(validation={**r.validation, "diverged": True}) for r in some(0.05)]
+    found = {json.loads(p.settings)["temperature"] for p in wanted(plan, [*some(0.1, 0.2), *lost]) if not p.tested}
+    assert found == {0.05, 0.1, 0.2}  # what lies beyond a setting that diverged is not tried
+
+
+def test_seeds_that_agree_are_no_certainty_the_test_set_has_its_own_error():
+    rng = np.random.default_rng(0)
+    hits = {loss: [(rng.random(400) < share).astype(float) for _ in range(2)]
+            for loss, share in (("infonce", 0.8), ("weince", 0.8))}  # fmt: skip
+    for loss in hits:  # equal scores from both seeds
+        hits[loss] = [hits[loss][0], hits[loss][0]]
+    plan = Plan(arms={loss: Arm(loss=loss) for loss in hits}, reference="infonce", select_by="accuracy", seeds=(1, 2))
+    runs = []
+    for loss, by_seed in hits.items():
+        for seed, one in zip(plan.seeds, by_seed, strict=True):
+            run = record(loss, {}, seed, 0.5, metrics=["accuracy"])
+            test = {"scores": {"accuracy": float(one.mean())}, "outcomes": packed_all({"accuracy": one})}
+            runs += [run, run._replace(point=run.point._replace(tested="test"), test=test)]
+    result = concluded(plan, runs, {"accuracy": "accuracy"})
+    (found,) = result["differences"]
+    by_example = hits["weince"][0] - hits["infonce"][0]
+    error = by_example.std(ddof=1) / np.sqrt(400)
+    assert found["sampling_error"] == pytest.approx(error)
+    assert found["high"] - found["mean"] == pytest.approx(norm.ppf(0.975) * error)
+    assert found["p"] == pytest.approx(2 * norm.sf(abs(found["mean"]) / error))
+    assert "outcomes" not in json.dumps(result)
+    narrow = paired([0.01, 0.01])
+    assert narrow.low == narrow.high == 0.01  # what nothing is known of stays as it was
+    assert p_value([0.01, 0.01]) is None
+    assert p_value([0.01, 0.02, 0.03]) == pytest.approx(ttest_1samp([0.01, 0.02, 0.03], 0).pvalue)
+
+
+def test_the_interval_with_a_floor_covers_what_new_seeds_and_a_new_test_set_would_show_about_as_often_as_it_says():
+    # 400 examples, two losses of equal expected score, three seeds: hits agree between losses as much as between seeds.
+    rng, covered, by_seeds_alone = np.random.default_rng(1), 0, 0
+    for _ in range(1000):
+        level = rng.normal(1.2, 1.0, 400)
+        hits = (level[None, None] + rng.normal(0, 1.0, (2, 1, 400)) + rng.normal(0, 0.3, (2, 3, 400)) > 0).astype(float)
+        ours, theirs = list(hits[0]), list(hits[1])
+        differences = [float(a.mean() - b.mean()) for a, b in zip(ours, theirs, strict=True)]
+        wide, narrow = paired(differences, sampling_error(ours, theirs)), paired(differences)
+        covered += wide.low <= 0 <= wide.high
+        by_seeds_alone += narrow.low <= 0 <= narrow.high
+    assert covered / 1000 > 0.93
+    assert by_seeds_alone / 1000 < 0.85

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import norm
 from scipy.stats import t as student
 
-__all__ = ["Interval", "paired", "sentence"]
+__all__ = ["Interval", "p_value", "paired", "sampling_error", "sentence"]
 
 CONFIDENCE = 0.95
 
@@ -30,24 +31,64 @@ def _points(share: float) -> str:
     return f"{round(100 * share, 1) + 0.0:+.1f}"  # + 0.0: no minus before a rounded zero
 
 
-def paired(differences: Sequence[float]) -> Interval:
-    """Mean of paired differences and its 95 % t-interval.
+def paired(differences: Sequence[float], sampling_error: float = 0.0) -> Interval:
+    """Mean of paired differences and its 95 % t-interval, no narrower than the test set allows.
 
-        mean +- t_{0.975, n - 1} * sd / sqrt(n)
+        mean +- max( t_{0.975, n - 1} * sd / sqrt(n),  1.96 * sampling_error )
+
+    Seeds share the test set: that they agree says nothing of its own chance, which the second term is.
 
     Args:
         differences: one per seed, both runs of a pair from the same initial weights and data.
+        sampling_error: standard error of the mean difference over test examples; 0 where it is not known.
 
     Examples:
         >>> str(paired([0.01, 0.02, 0.03]))
         '+2.0 [-0.5, +4.5]'
+        >>> str(paired([0.02, 0.02], sampling_error=0.01))
+        '+2.0 [+0.0, +4.0]'
     """
     values = np.asarray(differences, dtype=float)
     mean = float(values.mean())
     if len(values) < 2:
         return Interval(mean, None, None)
-    half = float(student.ppf(0.5 + CONFIDENCE / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    level = 0.5 + CONFIDENCE / 2
+    of_seeds = student.ppf(level, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    half = float(max(of_seeds, norm.ppf(level) * sampling_error))
     return Interval(mean, mean - half, mean + half)
+
+
+def p_value(differences: Sequence[float], sampling_error: float = 0.0) -> float | None:
+    """Two-sided p-value of no difference, below 0.05 where the interval of `paired` leaves zero out.
+
+    The larger one of the paired t-test's and, where the error of the test set is known, of its normal test's.
+
+    Args:
+        differences, sampling_error: as in `paired`.
+
+    Returns:
+        None for fewer than two seeds, or where neither seeds nor test examples tell of any chance.
+    """
+    values = np.asarray(differences, dtype=float)
+    mean, spread = abs(values.mean()), values.std(ddof=1) if len(values) > 1 else 0.0
+    if len(values) < 2 or max(spread, sampling_error) <= 0:
+        return None
+    found = [2 * student.sf(mean / (spread / np.sqrt(len(values))), len(values) - 1)] if spread > 0 else []
+    found += [2 * norm.sf(mean / sampling_error)] if sampling_error > 0 else []
+    return float(max(found))
+
+
+def sampling_error(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> float:
+    """Standard error of the mean paired difference of two scores over the examples of one test set.
+
+        sd over examples of mean over seeds (o_i - t_i),  over sqrt(examples)
+
+    Args:
+        ours: outcomes (examples,), one array a seed, whose mean is the score: 0 or 1 where it is a share.
+        theirs: likewise, of the same examples.
+    """
+    by_example = np.mean(np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float), axis=0)
+    return float(by_example.std(ddof=1) / np.sqrt(len(by_example)))
 
 
 def sentence(name: str, reference: str, metric: str, difference: Interval, seeds: int) -> str:

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from weince.lab.engine.outcomes import outcomes_of
 from weince.lab.engine.plan import Plan, Point, words
-from weince.lab.intervals import Interval, paired, sentence
+from weince.lab.intervals import Interval, p_value, paired, sampling_error, sentence
 from weince.shell.errors import UserError
 from weince.shell.words import count
 
@@ -44,12 +45,12 @@ def chosen(plan: Plan, records: Sequence[Record]) -> dict[str, str]:
     for name, arm in plan.arms.items():
         if arm.follows is None:
             means = {
-                settings: float(np.mean([run.validation["scores"][plan.select_by] for run in by_seed.values()]))
-                for settings, by_seed in _complete(records, name, plan.seeds).items()
+                settings: _mean(plan, by_seed) for settings, by_seed in _complete(records, name, plan.seeds).items()
             }
             if means:
                 # In the order of the grid, so that the order in which trials end decides nothing.
-                order = [json.dumps(one, sort_keys=True) for one in arm.grid] if not arm.drawn else sorted(means)
+                order = [json.dumps(one, sort_keys=True) for one in arm.grid] if not arm.drawn else []
+                order += sorted(set(means) - set(order))
                 best[name] = max((one for one in order if one in means), key=lambda one: means[one])
     for name, arm in plan.arms.items():
         if arm.follows in best:
@@ -58,10 +59,13 @@ def chosen(plan: Plan, records: Sequence[Record]) -> dict[str, str]:
 
 
 def wanted(plan: Plan, records: Sequence[Record]) -> list[Point]:
-    """All points of a comparison, in the order they are taken: those that choose; then, scored on test data, the chosen
-    ones and the usual one, and the arms that follow those."""
-    points = plan.points()
-    if not {record.point for record in records} >= set(points):
+    """All points of a comparison, in the order they are taken: those that choose, and those by which grids are widened;
+    then, scored on test data, the chosen ones and the usual one, and the arms that follow those."""
+    points, finished = plan.points(), {record.point for record in records}
+    if not finished >= set(points):
+        return points
+    points += [point for arm in plan.arms for point in _widened(plan, arm, records)]
+    if not finished >= set(points):
         return points
     best = chosen(plan, records)
     leaders = [(arm, settings) for arm, settings in best.items() if plan.arms[arm].follows is None]
@@ -71,6 +75,30 @@ def wanted(plan: Plan, records: Sequence[Record]) -> list[Point]:
     followers = [(arm, settings) for arm, settings in best.items() if plan.arms[arm].follows is not None]
     return points + [Point(*one, (seed,), plan.tested) for those in (leaders, followers) for seed in plan.reported
                      for one in those]  # fmt: skip
+
+
+def _widened(plan: Plan, name: str, records: Sequence[Record]) -> list[Point]:
+    """Points beyond the grid of an arm, one setting after the other while the best so far lies at an end."""
+    arm, found = plan.arms[name], []
+    if arm.drawn or not arm.tried or arm.follows is not None:
+        return found
+    grid = [json.dumps(one, sort_keys=True) for one in arm.grid]
+    complete, finished = _complete(records, name, plan.seeds), {record.point for record in records}
+    for _ in range(plan.widen):
+        known = [*grid, *dict.fromkeys(point.settings for point in found)]
+        means = {one: _mean(plan, complete[one]) for one in known if one in complete}
+        if not finished >= set(found) or not means:
+            break
+        best = json.loads(max(means, key=lambda one: means[one]))
+        further = arm.beyond(best, [json.loads(one) for one in known])
+        if further is None:
+            break
+        found += [Point(name, json.dumps(further, sort_keys=True), (seed,)) for seed in plan.seeds]
+    return found
+
+
+def _mean(plan: Plan, by_seed: Mapping[int, Record]) -> float:
+    return float(np.mean([run.validation["scores"][plan.select_by] for run in by_seed.values()]))
 
 
 def concluded(
@@ -108,10 +136,11 @@ def concluded(
         for to, other in filter(None, others):
             if other["label"] not in seen and not (to == "reference" and row is usual):
                 seen.append(other["label"])
-                differences += _differences(row, other["label"], to, other["by_seed"], metrics)
+                differences += _differences(row, other, to, metrics)
         if untrained:
             same = {metric: [value] * len(plan.reported) for metric, value in untrained["test"].items()}
-            differences += _differences(row, untrained["name"], "untrained", same, metrics)
+            before = {"label": untrained["name"], "by_seed": same, "outcomes": {}}
+            differences += _differences(row, before, "untrained", metrics)
     points, finished = wanted(plan, records), {record.point for record in records}
     # One that is reported was finished twice: to choose, and on test data.
     once = {(r.point.arm, r.key, r.seed): r for r in sorted(records, key=lambda r: _place(plan, r))}
@@ -121,7 +150,7 @@ def concluded(
         "metrics": dict(metrics),
         "select_by": plan.select_by,
         "seeds": list(plan.reported),
-        "rows": shown,
+        "rows": [{key: value for key, value in row.items() if key != "outcomes"} for row in shown],
         "differences": differences,
         "untrained": dict(untrained) if untrained else None,
         "sentences": [
@@ -162,11 +191,23 @@ def _rows(plan: Plan, records: Sequence[Record]) -> Iterator[dict[str, Any]]:
         choosing = _complete(records, arm, plan.seeds).get(settings, {})
         yield {
             "arm": arm, "loss": plan.arms[arm].loss, "title": plan.title(arm), "settings": own, "kind": kind,
-            "tried": plan.count(arm), "label": label,
+            "tried": max(plan.count(arm), len(_known(plan, arm, records))), "label": label,
             "validation": _means([run.validation["scores"] for run in choosing.values()]) if choosing else None,
             "by_seed": {m: [run.test["scores"][m] for run in runs] for m in runs[0].test["scores"]},  # pyright: ignore
             "others": [dict(run.test.get("others", {})) for run in runs],  # pyright: ignore
+            "outcomes": _outcomes([run.test.get("outcomes", {}) for run in runs]),  # pyright: ignore
         }  # fmt: skip
+
+
+def _outcomes(kept: Sequence[Mapping[str, str]]) -> dict[str, list[np.ndarray]]:
+    """Metric -> outcomes of every test example, an array a seed; of those metrics that all seeds have."""
+    return {metric: [outcomes_of(one[metric]) for one in kept] for metric in kept[0]
+            if all(metric in one for one in kept)}  # fmt: skip
+
+
+def _known(plan: Plan, arm: str, records: Sequence[Record]) -> list[dict[str, Any]]:
+    """The settings of an arm that were tried."""
+    return list({r.key: r.settings for r in records if r.point.arm == arm}.values())
 
 
 def _kind(plan: Plan, arm: str) -> str:
@@ -205,13 +246,16 @@ def _summary(by_seed: Mapping[str, Sequence[float]]) -> dict[str, Any]:
 
 
 def _differences(
-    row: Mapping[str, Any], minus: str, to: str, other: Mapping[str, Sequence[float]], metrics: Mapping[str, str]
+    row: Mapping[str, Any], other: Mapping[str, Any], to: str, metrics: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     found = []
     for metric in metrics:
-        by_seed = np.subtract(row["by_seed"][metric], other[metric]).tolist()
-        found.append({"of": row["label"], "minus": minus, "to": to, "arm": row["arm"], "metric": metric,
-                      "by_seed": by_seed, **paired(by_seed)._asdict()})  # fmt: skip
+        by_seed = np.subtract(row["by_seed"][metric], other["by_seed"][metric]).tolist()
+        ours, theirs = (one["outcomes"].get(metric) for one in (row, other))
+        error = sampling_error(ours, theirs) if ours and theirs else 0.0
+        found.append({"of": row["label"], "minus": other["label"], "to": to, "arm": row["arm"], "metric": metric,
+                      "by_seed": by_seed, **paired(by_seed, error)._asdict(), "p": p_value(by_seed, error),
+                      "sampling_error": error or None})  # fmt: skip
     return found
 
 
@@ -246,11 +290,12 @@ def _warnings(
     for arm, row in arms.items():
         if row["kind"] == "one" and all(plan.count(other) == 1 for other in plan.arms):
             continue
-        if row["kind"] == "one":
+        if row["kind"] == "one" and plan.arms[arm].tried:
             found.append(f"{row['title']} tried one setting: it is not tuned.")
-        for name, values in plan.arms[arm].tried.items() if row["kind"] == "tuned" else ():
-            if not isinstance(values, tuple) or len(values) < 2 or isinstance(values[0], str | bool):
+        for name, given in plan.arms[arm].tried.items() if row["kind"] == "tuned" else ():
+            if not isinstance(given, tuple) or len(given) < 2 or isinstance(given[0], str | bool):
                 continue
+            values = {*given, *(one[name] for one in _known(plan, arm, records))}
             if row["settings"][name] in (min(values), max(values)):
                 found.append(
                     f"{row['title']} was best at {name} {row['settings'][name]:g}, an end of its grid: a wider one may "
@@ -303,5 +348,6 @@ def _run(plan: Plan, record: Record) -> dict[str, Any]:
         "seed": record.seed, "reported": bool(record.point.tested), "diverged": validation["diverged"],
         "validation": dict(validation["scores"]), "seconds": validation["seconds"], "made": dict(validation["made"]),
         "test": dict(record.test["scores"]) if record.test else None,
-        **({key: record.test[key] for key in ("curves", "histograms") if key in record.test} if record.test else {}),
+        **{key: (record.test or {}).get(key) or validation.get(key) for key in ("geometry", "curves", "histograms")
+           if key in (record.test or {}) or key in validation},
     }  # fmt: skip

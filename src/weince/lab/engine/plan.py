@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -37,6 +37,8 @@ class Arm(BaseModel):
     follows: str | None = None
     """The arm from which it takes what was chosen, its own settings put over that."""
     tried: dict[str, tuple[Value, ...] | Range] = {}
+    reserve: dict[str, tuple[float, ...]] = {}
+    """Numbers beyond a grid, to which it is widened while its best setting lies at that end."""
 
     @property
     def drawn(self) -> bool:
@@ -53,6 +55,26 @@ class Arm(BaseModel):
     def example(self) -> dict[str, Value]:
         """One of its settings."""
         return {key: values.low if isinstance(values, Range) else values[0] for key, values in self.tried.items()}
+
+    def beyond(self, best: Mapping[str, Value], known: Sequence[Mapping[str, Value]]) -> dict[str, Value] | None:
+        """The next setting outside of those that are known, where the best one lies at an end and there is one.
+
+        Examples:
+            >>> arm = Arm(loss="infonce", tried={"temperature": (0.1, 0.2)}, reserve={"temperature": (0.02, 0.05, 0.5)})
+            >>> arm.beyond({"temperature": 0.1}, arm.grid)
+            {'temperature': 0.05}
+        """
+        for name, numbers in self.reserve.items():
+            held = [one[name] for one in known if name in one]
+            if not held or any(isinstance(value, (bool, str)) for value in held):
+                continue
+            below = [number for number in numbers if number < min(held)]  # pyright: ignore[reportOperatorIssue]
+            above = [number for number in numbers if number > max(held)]  # pyright: ignore[reportOperatorIssue]
+            if best[name] == min(held) and below:  # pyright: ignore[reportArgumentType]
+                return {**best, name: max(below)}
+            if best[name] == max(held) and above:  # pyright: ignore[reportArgumentType]
+                return {**best, name: min(above)}
+        return None
 
 
 class Usual(BaseModel):
@@ -92,6 +114,8 @@ class Plan(BaseModel):
     """That draws from ranges."""
     draws: Annotated[int, Field(ge=1)] = 20
     """Settings drawn for each arm with a range."""
+    widen: Annotated[int, Field(ge=0)] = 0
+    """Settings at most by which a grid is widened whose best one lies at an end, from the arm's reserve."""
     usual: Usual | None = None
     evaluations: tuple[str, ...] = ()
     """Of what is reported, beside the task's own: those that are asked for later are made up for."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison"]
 
-RESERVED = ("loss", "title", "follows")
+RESERVED = ("loss", "title", "follows", "reserve")
 """Keys of an arm that are no settings to try."""
 
 
@@ -33,6 +33,7 @@ class Comparison(Placed):
 
     FREE: ClassVar[frozenset[str]] = frozenset({
         "name", "output", "losses", "temperatures", "seeds", "confirm_seeds", "arms", "sampler", "draws", "select_by",
+        "widen",
     })  # fmt: skip
     """Settings in which a continued comparison may differ: finished trials stay what they are."""
     PLACES: ClassVar[frozenset[str]] = frozenset({"output"})
@@ -62,6 +63,8 @@ class Comparison(Placed):
     """Of Optuna, that draws settings for arms with a range {low, high, log}."""
     draws: Annotated[int, Field(ge=1)] = 20
     """Settings drawn for each arm with a range."""
+    widen: Annotated[int, Field(ge=0)] = 0
+    """Settings at most by which the grid of a loss is widened while its best one lies at an end."""
     select_by: Any
 
     @field_validator("arms", mode="before")
@@ -125,9 +128,13 @@ class Comparison(Placed):
     def check_places(self) -> None:
         """Refuse what needs no reading to be refused."""
 
+    def tried(self, loss: str) -> Arm:
+        """A loss and what is tried for it, where the recipe names no arms."""
+        return Arm(loss=loss, tried={"temperature": self.temperatures})
+
     def plan(self) -> Plan:
         """What the engine is to do."""
-        arms = self.arms or {loss: Arm(loss=loss, tried={"temperature": self.temperatures}) for loss in self.losses}
+        arms = self.arms or {loss: self.tried(loss) for loss in self.losses}
         arms = {name: arm.model_copy(update={"title": arm.title or self.TITLES.get(name, name)})
                 for name, arm in arms.items()}  # fmt: skip
         those = [name for name, arm in arms.items() if arm.loss == self.REFERENCE and arm.follows is None]
@@ -135,7 +142,7 @@ class Comparison(Placed):
         return Plan(
             arms=arms, reference=(several or those or [self.REFERENCE])[0], select_by=self.select_by, seeds=self.seeds,
             confirm_seeds=self.confirm_seeds, sampler=self.sampler, draws=self.draws,
-            usual=None if self.arms else self.USUAL, evaluations=self.evaluations,
+            widen=self.widen, usual=None if self.arms else self.USUAL, evaluations=self.evaluations,
         )  # fmt: skip
 
     def applied(self, settings: Mapping[str, Any]) -> tuple[Self, float]:

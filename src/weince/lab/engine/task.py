@@ -57,8 +57,9 @@ class Task(Protocol):
         """Score what `train` left in `folder` on test data.
 
         Returns:
-            scores; and, where there are any: others (evaluation -> scores), curves (name -> values through training),
-            histograms (name -> edges and counts), all for the page.
+            scores; and, where there are any: outcomes (metric -> `engine.outcomes.packed`, of every test example in an
+            order that all trials share), geometry (name -> number, what explains the scores), others (evaluation ->
+            scores), curves (name -> values through training), histograms (name -> edges and counts).
         """
         ...
 
