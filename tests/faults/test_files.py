@@ -55,7 +55,7 @@ def stopped(tmp_path):
     """A folder with a checkpoint of an unfinished run."""
     from weince.lab.data.sets import load
     from weince.lab.settings import write
-    from weince.lab.tasks.images_recipe import ImagesRecipe
+    from weince.lab.tasks.recipe.images import ImagesRecipe
     from weince.lab.training.fit import train
     from weince.lab.training.settings import Run
     from weince.shell.files import write_text

@@ -16,9 +16,10 @@ from optuna.trial import TrialState
 
 from commands import finished, start
 from conftest import FULL
-from weince.lab.engine.choice import concluded, wanted
+from weince.lab.engine.choice import wanted
+from weince.lab.engine.conclusion import concluded
 from weince.lab.engine.store import Store
-from weince.lab.tasks.images_recipe import METRICS
+from weince.lab.tasks.recipe.images import METRICS
 
 KILLS = 12 if FULL else 2
 PATIENCE = ["--beat", "0.5", "--dead", "8", "--threads", "1"]

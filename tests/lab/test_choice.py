@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from scipy.stats import norm, ttest_1samp
 
-from weince.lab.engine.choice import Record, chosen, concluded, wanted
+from weince.lab.engine.choice import Record, chosen, wanted
+from weince.lab.engine.conclusion import concluded
 from weince.lab.engine.outcomes import packed_all
 from weince.lab.engine.plan import Arm, Plan, Point, Range
 from weince.lab.intervals import Interval, p_value, paired, sampling_error, sentence
-from weince.lab.tasks.images_recipe import METRICS, ImagesRecipe
+from weince.lab.tasks.recipe.images import METRICS, ImagesRecipe
 from weince.shell.errors import UserError
 
 RECIPE = ImagesRecipe(temperatures=(0.1, 0.2, 0.5), seeds=(1, 2, 3))

@@ -9,7 +9,7 @@ from PIL import Image
 
 from weince.lab.data.sets import load
 from weince.lab.tasks.images import ready
-from weince.lab.tasks.images_recipe import ImagesRecipe as Recipe
+from weince.lab.tasks.recipe.images import ImagesRecipe as Recipe
 from weince.shell.errors import UserError
 
 

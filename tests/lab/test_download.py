@@ -15,7 +15,7 @@ from weince.__main__ import main
 from weince.lab.data import download
 from weince.lab.data.download import fetch
 from weince.lab.data.sets import load
-from weince.lab.tasks.images_recipe import ImagesRecipe as Recipe
+from weince.lab.tasks.recipe.images import ImagesRecipe as Recipe
 from weince.shell.errors import UserError
 
 SETS = {

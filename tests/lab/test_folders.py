@@ -11,7 +11,7 @@ from torchvision.datasets import ImageFolder
 
 from weince.lab.data.folders import class_folders
 from weince.lab.data.sets import load
-from weince.lab.tasks.images_recipe import ImagesRecipe as Recipe
+from weince.lab.tasks.recipe.images import ImagesRecipe as Recipe
 from weince.shell.errors import UserError
 
 NUMBERS = itertools.count()

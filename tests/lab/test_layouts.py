@@ -10,7 +10,7 @@ import torch
 import published
 from published import CLASSES, TEST, TRAIN, drawn, md5
 from weince.lab.data.sets import load
-from weince.lab.tasks.images_recipe import ImagesRecipe as Recipe
+from weince.lab.tasks.recipe.images import ImagesRecipe as Recipe
 from weince.shell.errors import UserError
 
 WRITERS = {

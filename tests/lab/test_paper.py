@@ -17,8 +17,8 @@ from weince.lab.reproduction.paper import collected, tidy_lines
 from weince.lab.reproduction.report import write_table
 from weince.lab.settings import write
 from weince.lab.tasks import named
-from weince.lab.tasks.images_recipe import ImagesRecipe
-from weince.lab.tasks.sentences_recipe import SentencesRecipe
+from weince.lab.tasks.recipe.images import ImagesRecipe
+from weince.lab.tasks.recipe.sentences import SentencesRecipe
 
 RESULTS = Path(__file__).parents[2] / "results"
 NOWHERE = Path("nowhere")

@@ -5,7 +5,7 @@ import pytest
 from weince.__main__ import main
 from weince.lab.settings import write
 from weince.lab.tasks import named, recipe_class, recipes
-from weince.lab.tasks.images_recipe import ImagesRecipe
+from weince.lab.tasks.recipe.images import ImagesRecipe
 from weince.shell.errors import UserError
 
 HEAD = 'task = "images"\ndata = "digits"\nseeds = [1, 2]\n'

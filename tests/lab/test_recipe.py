@@ -3,7 +3,7 @@ import pytest
 from weince.gate import Gate
 from weince.lab.cli.compare import asked
 from weince.lab.settings import read, write
-from weince.lab.tasks.images_recipe import ImagesRecipe as Recipe
+from weince.lab.tasks.recipe.images import ImagesRecipe as Recipe
 from weince.shell.errors import UserError
 
 

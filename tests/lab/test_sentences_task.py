@@ -14,7 +14,7 @@ import weince.lab.tasks
 from weince.__main__ import main
 from weince.lab.data.text import load_text, read_pairs
 from weince.lab.settings import write
-from weince.lab.tasks.sentences_recipe import SentencesRecipe
+from weince.lab.tasks.recipe.sentences import SentencesRecipe
 from weince.lab.training.settings import Run
 from weince.shell.errors import UserError
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from weince.lab.engine.choice import concluded, wanted
+from weince.lab.engine.choice import wanted
+from weince.lab.engine.conclusion import concluded
 from weince.lab.engine.database import Patience
 from weince.lab.engine.plan import Arm, Plan, Range
 from weince.lab.engine.store import ATTEMPTS, Store

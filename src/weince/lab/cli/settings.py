@@ -11,7 +11,7 @@ import tyro
 from weince.lab.engine.recipe import Comparison
 from weince.lab.settings import Settings
 from weince.lab.tasks import named, recipe_class
-from weince.lab.tasks.images_recipe import preset
+from weince.lab.tasks.recipe.images import preset
 
 __all__ = ["comparison", "parsed", "started_from"]
 

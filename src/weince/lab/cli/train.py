@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from weince.lab.cli.settings import parsed, started_from
-from weince.lab.tasks.images_recipe import METRICS, ImageRun, ImagesRecipe
+from weince.lab.tasks.recipe.images import METRICS, ImageRun, ImagesRecipe
 from weince.shell.errors import UserError
 from weince.shell.terminal import answered, bar, first
 

@@ -1,4 +1,4 @@
-"""What is read: images or sentences, which of them, and how they are split."""
+"""What is read: images or texts, which of them, and how they are split."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from weince.shell.errors import UserError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Data", "ImageData", "SentenceData"]
+__all__ = ["AlignedData", "Data", "ImageData", "LabelledData", "SentenceData"]
 
 Data = Literal["digits", "cifar10", "cifar100", "stl10", "imagenet32", "tiny-imagenet", "folder"]
 
@@ -80,6 +80,69 @@ class SentenceData(Settings):
             UserError: no folder is given, or there is none.
         """
         _check_folder("stsb_dir", self.stsb_dir, "needs the folder of sts-train.csv, sts-dev.csv and sts-test.csv")
+
+
+class LabelledData(Settings):
+    """Texts with a label each, and how they are split."""
+
+    data_dir: Path | None = None
+    """A table of texts and labels (csv, tsv, json lines, json, parquet; .gz or not), or a folder with one, or with
+    train and, if there are, val and test tables."""
+    text_column: str | None = None
+    """Column of the texts; found by its name when not given."""
+    label_column: str | None = None
+    """Column of the labels; likewise."""
+    shots: Annotated[int, Field(ge=2)] | None = None
+    """Texts of each label to train on, drawn by `split_seed`; all when not given."""
+    subset: Annotated[int, Field(ge=8)] | None = None
+    """Training texts to use, the same share of every label; all when not given."""
+    test_subset: Annotated[int, Field(ge=8)] | None = None
+    """Test texts to use, likewise."""
+    validation_fraction: Annotated[float, Field(gt=0, lt=0.9)] = 0.2
+    """Share of the training texts that chooses settings, where there is no validation table."""
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of subsets and splits, which are the same for every run."""
+
+    def check_places(self) -> None:
+        """Refuse what needs no reading to be refused.
+
+        Raises:
+            UserError: no file or folder is given, or there is none.
+        """
+        _check_place("data_dir", self.data_dir, "needs a table of texts and labels, or a folder that holds one")
+
+
+class AlignedData(Settings):
+    """Pairs of texts, one of each side, and how they are split."""
+
+    data_dir: Path | None = None
+    """Folder of two aligned text files, a text a line (of each part, as train.en and train.de, where they are split),
+    or a table with a column for each side; .gz or not."""
+    left: str | None = None
+    """The left side: what its files are called beside the part (as "en"), a file, or a column; found when not given."""
+    right: str | None = None
+    """The right side, likewise."""
+    subset: Annotated[int, Field(ge=8)] | None = None
+    """Training pairs to use, drawn by `split_seed`; all when not given."""
+    validation_fraction: Annotated[float, Field(gt=0, lt=0.9)] = 0.1
+    """Share of the training pairs that chooses settings, where there is no validation part."""
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of subsets and splits, which are the same for every run."""
+
+    def check_places(self) -> None:
+        """Refuse what needs no reading to be refused.
+
+        Raises:
+            UserError: no file or folder is given, or there is none.
+        """
+        _check_place("data_dir", self.data_dir, "needs two aligned text files, or a table with a column for each side")
+
+
+def _check_place(setting: str, place: Path | None, needs: str) -> None:
+    if place is None:
+        raise UserError(f"Setting `{setting}`: {needs}. Found nothing.")
+    if not place.exists():
+        raise UserError(f"Setting `{setting}`: {needs}. Found nothing at {place}.")
 
 
 def _check_folder(setting: str, folder: Path | None, needs: str) -> None:

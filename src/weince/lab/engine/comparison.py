@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from weince.lab.engine.choice import concluded
+from weince.lab.engine.conclusion import concluded
 from weince.lab.engine.database import Patience
 from weince.lab.engine.plan import Plan
 from weince.lab.engine.store import Store

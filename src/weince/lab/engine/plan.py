@@ -70,9 +70,9 @@ class Arm(BaseModel):
                 continue
             below = [number for number in numbers if number < min(held)]  # pyright: ignore[reportOperatorIssue]
             above = [number for number in numbers if number > max(held)]  # pyright: ignore[reportOperatorIssue]
-            if best[name] == min(held) and below:  # pyright: ignore[reportArgumentType]
+            if best[name] == min(held) and below:
                 return {**best, name: max(below)}
-            if best[name] == max(held) and above:  # pyright: ignore[reportArgumentType]
+            if best[name] == max(held) and above:
                 return {**best, name: min(above)}
         return None
 

@@ -16,9 +16,11 @@ from sklearn.preprocessing import StandardScaler, normalize
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
+from weince.lab.evaluation.geometry import geometry
 from weince.setups import two_views
 
-__all__ = ["HeldOut", "Labelled", "Probe", "fit_probe", "held_out_contest", "neighbour_scores"]
+__all__ = ["HeldOut", "Labelled", "Probe", "fit_probe", "held_out_contest", "neighbour_outcomes",
+           "neighbour_scores"]  # fmt: skip
 
 NEIGHBOURS = 50
 """k of the weighted vote."""
@@ -45,17 +47,27 @@ class Probe(NamedTuple):
 
 
 class HeldOut(NamedTuple):
-    """How held-out views compete: similarities by anchor (A,), and all negatives counted in 200 bins of [-1, 1]."""
+    """How held-out views compete: similarities by anchor (A,), all negatives counted in 200 bins of [-1, 1], and what
+    `geometry` says of them."""
 
     positive: np.ndarray
     hardest: np.ndarray
     histogram: np.ndarray
+    geometry: dict[str, float]
 
 
 def neighbour_scores(
     reference: Labelled, query: Labelled, neighbours: int = NEIGHBOURS, recall_at: Sequence[int] = RECALL_AT
 ) -> dict[str, float]:
-    """Recall@k and weighted kNN accuracy under cosine similarity.
+    """The mean of each of `neighbour_outcomes`: recall_at_K for each K, and knn_accuracy, in [0, 1]."""
+    found = neighbour_outcomes(reference, query, neighbours, recall_at)
+    return {metric: float(outcomes.mean()) for metric, outcomes in found.items()}
+
+
+def neighbour_outcomes(
+    reference: Labelled, query: Labelled, neighbours: int = NEIGHBOURS, recall_at: Sequence[int] = RECALL_AT
+) -> dict[str, np.ndarray]:
+    """Recall@k and weighted kNN accuracy under cosine similarity, of every query.
 
     recall@k is the share of queries of which any of the k nearest reference features has the label. The vote is
     that of the nearest, each weighing exp(s / 0.1).
@@ -67,7 +79,7 @@ def neighbour_scores(
         recall_at: the k of recall@k.
 
     Returns:
-        recall_at_K for each K, and knn_accuracy, in [0, 1].
+        bool (queries,): recall_at_K for each K, and knn_accuracy.
 
     Source: arXiv:2606.00262, frozen-feature evaluation; the vote is that of arXiv:1805.01978.
     """
@@ -76,13 +88,12 @@ def neighbour_scores(
     distance, index = search.fit(normalize(reference.features)).kneighbors(normalize(query.features))
     found = reference.labels[index]
     right = found == query.labels[:, None]
-    scores = {f"recall_at_{k}": float(right[:, :k].any(axis=1).mean()) for k in recall_at}
+    outcomes = {f"recall_at_{k}": right[:, :k].any(axis=1) for k in recall_at}
     votes = np.zeros((len(query.labels), int(max(reference.labels.max(), query.labels.max())) + 1))
     voting, far = found[:, :neighbours], distance[:, :neighbours]
     # The nearest one's factor is taken out: it is common to all votes of a row.
     np.add.at(votes, (np.arange(len(found))[:, None], voting), np.exp((far[:, :1] - far) / VOTE_TEMPERATURE))
-    scores["knn_accuracy"] = float((votes.argmax(axis=1) == query.labels).mean())
-    return scores
+    return {**outcomes, "knn_accuracy": votes.argmax(axis=1) == query.labels}
 
 
 def fit_probe(
@@ -128,4 +139,5 @@ def held_out_contest(encoder: nn.Module, projection: nn.Module, views: Tensor) -
         positive=roles.positives(similarity, 0.0).flatten().numpy(),
         hardest=negatives.amax(dim=1).clamp_min(-1.0).numpy(),
         histogram=torch.histc(negatives[negatives.isfinite()], bins=200, min=-1.0, max=1.0).numpy(),
+        geometry=geometry([contest]),
     )

@@ -19,7 +19,7 @@ from weince.lab.engine.recipe import Comparison
 from weince.lab.intervals import Interval, paired
 from weince.lab.published import Published, published
 from weince.lab.tasks import named, recipe_class, recipes
-from weince.lab.tasks.images_recipe import ImagesRecipe
+from weince.lab.tasks.recipe.images import ImagesRecipe
 from weince.shell.errors import UserError
 from weince.shell.files import read_json
 from weince.shell.words import count

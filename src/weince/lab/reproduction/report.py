@@ -15,7 +15,7 @@ from weince.lab.intervals import Interval
 from weince.lab.pages.figures import panel
 from weince.lab.reproduction.paper import COMPARED, Line, Score, tidy_lines
 from weince.lab.rivals import COLOURS, NAMES
-from weince.lab.tasks.images_recipe import METRICS
+from weince.lab.tasks.recipe.images import METRICS
 from weince.shell.figures import png, svg
 from weince.shell.files import write_bytes, write_csv, write_text
 from weince.shell.pages import render

@@ -1,5 +1,1 @@
-"""The losses that are compared, one file each."""
-
-from weince.lab.rivals.registry import COLOURS, NAMES, Loss, Rivals, make_criterion
-
-__all__ = ["COLOURS", "NAMES", "Loss", "Rivals", "make_criterion"]
+from weince.lab.rivals.registry import *

@@ -11,7 +11,7 @@ from typing import Literal
 
 from torch import nn
 
-from weince import Gate, InfoNCELoss, WEINCELoss
+from weince import Gate, InfoNCELoss, SupervisedLoss, TwoTowerLoss, WEINCELoss
 from weince.checks import check_number
 from weince.lab.rivals.decoupled import Decoupled
 from weince.lab.rivals.dense_contest import OfTwoViews
@@ -19,12 +19,16 @@ from weince.lab.rivals.hard_negatives import HardNegatives
 from weince.lab.rivals.matched_temperature import MatchedTemperature
 from weince.lab.rivals.released import Released
 
-__all__ = ["COLOURS", "NAMES", "Loss", "Rivals", "make_criterion"]
+__all__ = ["COLOURS", "NAMES", "Loss", "Rivals", "Setup", "grid_of", "make_criterion", "parameter_groups", "reserve_of"]
 
-Loss = Literal["infonce", "weince", "weince-released", "dcl", "hard-negatives", "matched-temperature"]
+Loss = Literal[
+    "infonce", "weince", "endpoint", "weibit", "weince-released", "dcl", "hard-negatives", "matched-temperature"
+]
 NAMES: dict[str, str] = {
     "infonce": "InfoNCE",
     "weince": "WEINCE",
+    "endpoint": "endpoint",
+    "weibit": "WEIBIT",
     "weince-released": "WEINCE released",
     "dcl": "DCL",
     "hard-negatives": "hard negatives",
@@ -61,7 +65,9 @@ class Rivals:
         check_number("least_temperature", self.least_temperature, "finite and > 0", lambda v: v > 0)
 
 
-def make_criterion(loss: str, temperature: float, gate: Gate, rivals: Rivals = Rivals()) -> nn.Module:
+def make_criterion(
+    loss: str, temperature: float, gate: Gate, rivals: Rivals = Rivals(), setup="two-views", queue=(1, 1)
+) -> nn.Module:
     """The loss of that name.
 
     Args:
@@ -70,6 +76,26 @@ def make_criterion(loss: str, temperature: float, gate: Gate, rivals: Rivals = R
         gate: of WEINCE and of what is measured like it.
         rivals: settings of the others.
     """
+    from dataclasses import replace
+
+    from weince import INFONCE
+
+    if setup == "queue":
+        from weince import QueueLoss
+
+        g = {
+            "infonce": INFONCE,
+            "endpoint": replace(gate, evidence="endpoint"),
+            "weibit": replace(gate, evidence=1.0, slope_estimator="maximum_likelihood"),
+        }.get(loss, gate)
+        return QueueLoss(*queue, temperature, g, gather_distributed=True)
+    kind = {"labels": SupervisedLoss, "two-towers": TwoTowerLoss, "two-views": WEINCELoss}[setup]
+    if loss == "endpoint":
+        return kind(temperature, replace(gate, evidence="endpoint"))
+    if loss == "weibit":
+        return kind(temperature, replace(gate, evidence=1.0, slope_estimator="maximum_likelihood"))
+    if setup != "two-views":
+        return kind(temperature, INFONCE if loss == "infonce" else gate)
     if loss == "infonce":
         return InfoNCELoss(temperature, gather_distributed=True)
     if loss == "weince":
@@ -83,3 +109,18 @@ def make_criterion(loss: str, temperature: float, gate: Gate, rivals: Rivals = R
     if loss == "matched-temperature":
         return OfTwoViews(MatchedTemperature(temperature, gate, rivals.least_temperature))
     raise ValueError(f"Parameter `loss` names no criterion. Found {loss!r}.")
+
+
+Setup = Literal["two-views", "labels", "two-towers"]
+
+
+def grid_of(loss, temperatures):
+    return {} if loss == "weibit" else {"temperature": tuple(temperatures)}
+
+
+def reserve_of(loss):
+    return {} if loss == "weibit" else {"temperature": (0.01, 0.02, 1.0, 2.0)}
+
+
+def parameter_groups(criterion, learning_rate):
+    return []

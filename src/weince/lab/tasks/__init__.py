@@ -15,10 +15,11 @@ from weince.shell.errors import UserError
 
 __all__ = ["NAMES", "named", "recipe_class", "recipes", "task_of"]
 
-NAMES = {"images": "Images", "sentences": "Sentences"}
-"""Task -> its class, in the module of that name; its recipe's is beside it, so that reading one imports no library."""
+NAMES = {"images": "Images", "sentences": "Sentences", "texts": "Texts", "pairs": "Pairs", "features": "Features"}
+"""Task -> its class, in the module of that name; its recipe's is in `recipe`, as that of no library is imported."""
 
-NEEDS = {"sentences": ("sentence_transformers", "transformers", "datasets", "accelerate")}
+TEXT = ("sentence_transformers", "transformers", "datasets", "accelerate")
+NEEDS = {"sentences": TEXT, "texts": TEXT, "pairs": TEXT}
 """Libraries that the lab alone does not bring."""
 
 
@@ -50,7 +51,7 @@ def recipe_class(task: Any) -> type[Comparison]:
     """
     if task not in NAMES:
         raise UserError(f"Setting `task`: should be one of {', '.join(NAMES)}. Found {task!r}.")
-    return getattr(import_module(f"weince.lab.tasks.{task}_recipe"), f"{NAMES[task]}Recipe")
+    return getattr(import_module(f"weince.lab.tasks.recipe.{task}"), f"{NAMES[task]}Recipe")
 
 
 def task_of(recipe: Comparison) -> Task:

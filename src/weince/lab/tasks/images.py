@@ -19,12 +19,13 @@ import torch
 from safetensors.torch import load_file
 
 from weince.lab.data.sets import Splits, load
+from weince.lab.engine.outcomes import packed_all
 from weince.lab.engine.task import Settings
 from weince.lab.evaluation.features import extract, freeze
-from weince.lab.evaluation.probes import INVERSE_PENALTIES, Labelled, fit_probe, held_out_contest, neighbour_scores
+from weince.lab.evaluation.probes import INVERSE_PENALTIES, Labelled, fit_probe, held_out_contest, neighbour_outcomes
 from weince.lab.evaluation.protocols import lightly_scores, published_scores
 from weince.lab.launch import first_does, join, same_everywhere
-from weince.lab.tasks.images_recipe import METRICS, ImagesRecipe
+from weince.lab.tasks.recipe.images import METRICS, ImagesRecipe
 from weince.lab.training.contrastive import Encoded, build, device_of
 from weince.lab.training.encoders import check_encoder
 from weince.lab.training.fit import checkpoints, train
@@ -66,7 +67,8 @@ class Images:
         self.facts = (
             f"{training}, {parts['validation']:,} validation and {parts['test']:,} test images of {recipe.data} in "
             f"{len(self.splits.training.labels.unique())} classes",
-            f"encoder {recipe.encoder}, {count(recipe.epochs, 'epoch')} of batch {recipe.batch_size}",
+            f"encoder {recipe.encoder}, {count(recipe.epochs, 'epoch')} of batch {recipe.batch_size}"
+            + ("" if recipe.queue is None else f", a queue of {recipe.queue:,} keys of a momentum encoder"),
             *self.splits.notes,
         )
 
@@ -143,7 +145,8 @@ def finish(
             found |= {"scores": dict.fromkeys(METRICS, 0.0), "inverse_penalty": None, "converged": True}
         else:
             found |= _scores(trained.model, splits, "validation", device)
-            write_bytes(folder / "held_out.npz", _held_out(recipe, trained.model, splits))
+            held_out, found["geometry"] = _held_out(recipe, trained.model, splits)
+            write_bytes(folder / "held_out.npz", held_out)
         write_json(done, found)
 
     def clear() -> dict[str, Any]:
@@ -178,11 +181,14 @@ def _scores(
         if name in ("training", "validation", part)
     }
     probe = fit_probe(labelled["training"], labelled["validation"], inverse_penalties)
+    judged = labelled[part]
+    outcomes = {
+        "linear_accuracy": probe.model.predict(judged.features) == judged.labels,
+        **neighbour_outcomes(labelled["training"], judged),
+    }
     return {
-        "scores": {
-            "linear_accuracy": float(probe.model.score(*labelled[part])),
-            **neighbour_scores(labelled["training"], labelled[part]),
-        },
+        "scores": {metric: float(values.mean()) for metric, values in outcomes.items()},
+        **({"outcomes": packed_all(outcomes)} if part == "test" else {}),
         "inverse_penalty": probe.inverse_penalty,
         "converged": probe.converged,
     }
@@ -205,15 +211,17 @@ def _others(
     return found
 
 
-def _held_out(recipe: ImageSettings, model: Encoded, splits: Splits) -> bytes:
+def _held_out(recipe: ImageSettings, model: Encoded, splits: Splits) -> tuple[bytes, dict[str, float]]:
     # Drawn, not the first ones: a folder's images come class by class.
     order = np.random.default_rng(recipe.split_seed).permutation(len(splits.validation.labels))
     pixels = splits.validation.take(order[:HELD_OUT_IMAGES]).pixels
     torch.manual_seed(recipe.split_seed)
     views = two_views_of(make_views(recipe.data, pixels.shape[-1]), pixels)
     buffer = io.BytesIO()
-    np.savez(buffer, **held_out_contest(freeze(model.encoder).cpu(), model.projection, views)._asdict())
-    return buffer.getvalue()
+    found = held_out_contest(freeze(model.encoder).cpu(), model.projection, views)._asdict()
+    measured = found.pop("geometry")
+    np.savez(buffer, **found)
+    return buffer.getvalue(), measured
 
 
 def _tested(recipe: ImagesRecipe, seed: int, splits: Splits, folder: Path) -> dict[str, Any]:

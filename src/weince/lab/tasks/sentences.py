@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 
 from weince.lab.data.text import load_text
+from weince.lab.engine.outcomes import packed_all
 from weince.lab.engine.task import Settings
 from weince.lab.launch import launched
 from weince.lab.published import published
 from weince.lab.rivals import NAMES
-from weince.lab.tasks.sentences_recipe import SentencesRecipe
+from weince.lab.tasks.recipe.sentences import SentencesRecipe
 from weince.lab.training.settings import Run
 from weince.lab.training.simcse import (
     dev_spearman,
@@ -32,6 +33,7 @@ from weince.lab.training.simcse import (
     place,
     similarities,
     spearman,
+    spearman_outcomes,
     told_apart,
     train_simcse,
     weights_digest,
@@ -123,7 +125,11 @@ class Sentences:
     def test(self, loss: str, settings: Settings, seed: int, folder: Path) -> dict[str, Any]:
         """The kept similarities of the test pairs, met with people's scores."""
         kept = np.load(folder / "test_similarities.npy", allow_pickle=False)
-        return {"scores": {"spearman": spearman(kept, self.text.test)}, "curves": _curves(folder / "history.csv")}
+        return {
+            "scores": {"spearman": spearman(kept, self.text.test)},
+            "outcomes": packed_all({"spearman": spearman_outcomes(kept, self.text.test)}),
+            "curves": _curves(folder / "history.csv"),
+        }
 
     def untrained_scores(self) -> dict[str, dict[str, float]]:
         """Of the encoder as it is before training."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from weince import ContestLoss, LossOutput, Options, contest_output
 from weince.contest import Contest
 from weince.gate import Gate, nearness_reference
 from weince.lab.data.sets import Images
-from weince.lab.rivals import make_criterion
+from weince.lab.rivals import make_criterion, parameter_groups
 from weince.lab.training.batch_norm import synchronised
 from weince.lab.training.encoders import make_encoder, make_projection
 from weince.lab.training.settings import ImageSettings, Run
@@ -63,10 +64,14 @@ class Contrastive(LightningModule):
         self.layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.encoder.to(memory_format=self.layout)
         self.encoder = synchronised(self.encoder, device_of(recipe).type == "cuda")
+        self.keys = None if recipe.queue is None else _frozen_copy(self.encoder, self.projection)
         if recipe.compile:
             self.encoder.compile()
         self.views = make_views(recipe.data, images.pixels.shape[-1])
-        self.criterion = make_criterion(run.loss, run.temperature, recipe.gate, recipe.rivals)
+        self.criterion = make_criterion(
+            run.loss, run.temperature, recipe.gate, recipe.rivals, "two-views" if recipe.queue is None else "queue",
+            queue=(recipe.queue or 1, recipe.projection),
+        )  # fmt: skip
         # The whole set lives on the device as bytes; it is data, not state, so checkpoints leave it out.
         self.register_buffer("pixels", images.pixels, persistent=False)
         self.measuring_s = 0.0
@@ -86,10 +91,20 @@ class Contrastive(LightningModule):
     def training_step(self, index: Tensor) -> Tensor:
         torch.manual_seed(_mixed(self.run.seed, self.global_step))
         views = own_views_of(self.views, self.pixels[index]).to(memory_format=self.layout)
-        z_a, z_b = self.projection(self.encoder(views)).chunk(2)
-        loss = self.criterion(z_a, z_b)
+        loss = self.criterion(*self._pair(views))
         self._log("loss", loss)
         return loss
+
+    def _pair(self, views: Tensor) -> tuple[Tensor, ...]:
+        """Embeddings of both views; with a queue, of view b by the momentum encoder, which follows before each step."""
+        if self.keys is None:
+            return self.projection(self.encoder(views)).chunk(2)
+        with torch.no_grad():
+            now = (*self.encoder.parameters(), *self.projection.parameters())
+            for held, new in zip(self.keys.parameters(), now, strict=True):
+                held.lerp_(new, 1 - self.recipe.momentum)
+            key = self.keys(views[len(views) // 2 :])
+        return self.projection(self.encoder(views[: len(views) // 2])), key
 
     @torch.no_grad()
     def _log_tail(self, module: ContestLoss, args: tuple[Contest], output: LossOutput) -> None:
@@ -109,7 +124,10 @@ class Contrastive(LightningModule):
         self.log(name, value.detach(), on_step=False, on_epoch=True, sync_dist=True, batch_size=self.recipe.batch_size)
 
     def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.Adam(self.parameters(), lr=self.recipe.learning_rate)
+        halves = (self.encoder, self.projection)
+        groups = [{"params": [p for half in halves for p in half.parameters()]},
+                  *parameter_groups(self.criterion, self.recipe.learning_rate)]  # fmt: skip
+        optimizer = torch.optim.Adam(groups, lr=self.recipe.learning_rate)
         if self.recipe.schedule == "constant":
             return optimizer
         total = self.steps_per_epoch * self.recipe.epochs
@@ -117,8 +135,13 @@ class Contrastive(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        halves = (self.encoder, self.projection)
+        gradients = [p.grad for half in halves for p in half.parameters() if p.grad is not None]
         self._log("gradient_norm", torch.nn.utils.get_total_norm(gradients))
+
+
+def _frozen_copy(*halves: nn.Module) -> nn.Module:
+    return nn.Sequential(*copy.deepcopy(halves)).requires_grad_(False)
 
 
 def _mixed(seed: int, step: int) -> int:

