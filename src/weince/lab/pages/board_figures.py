@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from weince.lab.pages.board import Board, Cell, Study, loss_of
+from weince.lab.pages.board_words import MAIN
 from weince.lab.pages.figures import SPARE, Drawn, panel
 from weince.lab.rivals import COLOURS
 
@@ -43,7 +44,7 @@ def _styles(board: Board) -> dict[str, Style]:
             colour, spare = SPARE[spare % len(SPARE)], spare + 1
         number = used[colour] = used.get(colour, -1) + 1
         found[loss] = {"color": colour, "linestyle": STYLES[number % 4], "marker": MARKS[len(found) % len(MARKS)],
-                       "markersize": 4, "linewidth": 2.4 if loss == board.reference else 1.6}  # fmt: skip
+                       "markersize": 4, "linewidth": 2.4 if loss in (board.reference, *MAIN) else 1.2}  # fmt: skip
     return found
 
 

@@ -91,10 +91,7 @@ def markdown(board: Board, losses: Sequence[str] | None = None) -> str:
     lines = [
         f"| | {' | '.join(heads)} | mean rank |",
         f"|---|{'---:|' * (len(heads) + 1)}",
-        *(
-            f"| {row.title} | {' | '.join(_short(cell) for cell in row.cells.values())} | {row.rank:.1f} |"
-            for row in rows
-        ),
+        *(f"| {' | '.join([row.title, *map(_short, row.cells.values()), f'{row.rank:.1f}'])} |" for row in rows),
     ]
     return "\n".join([BEGIN, *lines, "", _note(board), END])
 
@@ -110,9 +107,10 @@ def _short(cell: Cell | str) -> str:
 def _note(board: Board) -> str:
     table = board.tables[0]
     return (
-        f"Points more than {board.title}, paired by seed, with 95 % intervals; {board.titles[board.reference]}'s row has "
-        f"its own scores. {EXCLUDES} the interval excludes zero, {SURVIVES} the difference survives Holm's correction for "
-        f"{count(table.comparisons, 'comparison')}. Ranks are among all {len(table.rows)} losses, or those that were run."
+        f"Points more than {board.title} with 95 % intervals, paired by seed; the row of "
+        f"{board.titles[board.reference]} has its own scores, x 100. {EXCLUDES} interval excludes zero, {SURVIVES} "
+        f"survives Holm's correction for {count(table.comparisons, 'comparison')}. Ranks are among the "
+        f"{len(table.rows)} losses of the whole table, where they were run."
     )
 
 

@@ -138,8 +138,8 @@ def _shown(board: Board, table: Table) -> dict[str, Any]:
     ends = any(cell.at_end for row in table.rows for cell in row.found.values())
     return {
         "title": table.title, "heads": heads, "comparisons": count(table.comparisons, "comparison"), "ends": ends,
-        "caption": f"Test score minus that of {board.title}, in points, with 95 % intervals, paired by seed. In the row of "
-        f"{board.titles[board.reference]} stand its own scores, x 100. {tested}.",
+        "caption": f"Test score minus that of {board.title}, in points with 95 % intervals, paired by seed. The row of "
+        f"{board.titles[board.reference]} has its own scores, x 100. {tested}.",
         "rows": [{"title": row.title, "tried": tried(row), "reference": row.loss == board.reference,
                   "rank": row.rank, "difference": row.difference, "tasks": len(row.found),
                   "cells": [_cell(task, cell) for task, cell in row.cells.items()]} for row in table.rows],
@@ -262,7 +262,8 @@ def _points(share: float | None) -> float | None:
 
 def _numbers(board: Board, pages: list[str]) -> dict[str, Any]:
     return {
-        "made_by": MADE_BY, "pages": pages, "reference": board.reference, "order": "mean rank", "sentences": lead(board),
+        "made_by": MADE_BY, "pages": pages, "reference": board.reference, "order": "mean rank",
+        "sentences": lead(board),
         "tasks": {task: {"score": study.result["select_by"], "made": study.result["made"]}
                   for task, study in board.studies.items()},
         "tables": [{"score": table.title, "comparisons": table.comparisons, "without_p": table.untested,
@@ -273,5 +274,6 @@ def _numbers(board: Board, pages: list[str]) -> dict[str, Any]:
 
 
 def _row(row: Row) -> dict[str, Any]:
-    return {"loss": row.loss, "title": row.title, "mean_rank": row.rank, "mean_difference_points": _points(row.difference),
+    return {"loss": row.loss, "title": row.title, "mean_rank": row.rank,
+            "mean_difference_points": _points(row.difference),
             "cells": {task: _numbers_of(cell) for task, cell in row.cells.items()}}  # fmt: skip
