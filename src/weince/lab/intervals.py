@@ -71,6 +71,8 @@ def p_value(differences: Sequence[float], sampling_error: float = 0.0) -> float 
     """
     values = np.asarray(differences, dtype=float)
     mean, spread = abs(values.mean()), values.std(ddof=1) if len(values) > 1 else 0.0
+    # Equal differences of unequal scores differ in their last digits, and would seem to be beyond all doubt.
+    spread = spread if spread > 1e-12 else 0.0
     if len(values) < 2 or max(spread, sampling_error) <= 0:
         return None
     found = [2 * student.sf(mean / (spread / np.sqrt(len(values))), len(values) - 1)] if spread > 0 else []

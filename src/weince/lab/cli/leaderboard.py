@@ -11,6 +11,7 @@ import tyro
 from rich.console import Console
 
 from weince.shell.errors import UserError
+from weince.shell.files import write_text
 from weince.shell.terminal import answered
 
 __all__ = ["run"]
@@ -40,7 +41,7 @@ def _leaderboard(words: list[str]) -> None:
     if options.losses and not options.markdown:
         raise UserError("Option `--losses` is for the table of --markdown, which was not given.")
     from weince.lab.pages.board import board_of
-    from weince.lab.pages.board_words import rewrite
+    from weince.lab.pages.board_words import rewritten
     from weince.lab.pages.leaderboard import check_output, print_board, write_leaderboard
     from weince.lab.pages.results import read_results
 
@@ -50,10 +51,11 @@ def _leaderboard(words: list[str]) -> None:
     results = read_results(options.results)
     board = board_of(results)
     console = Console()
-    for file in options.markdown:
-        rewrite(file, board, options.losses or None)
-        console.out(f"{file} has the table.", highlight=False)
+    texts = {file: rewritten(file, board, options.losses or None) for file in options.markdown}
     if output is not None:
         page = write_leaderboard(board, results, output)
         print_board(board, console)
         console.out(f"{page} shows it; every number lies in {output}.", highlight=False)
+    for file, text in texts.items():
+        write_text(file, text)
+        console.out(f"{file} has the table.", highlight=False)

@@ -160,7 +160,7 @@ def board_of(results: Sequence[Mapping[str, Any]]) -> Board:
     for metric, title in next(iter(own.values())).result["metrics"].items():
         shared = all(metric in study.result["metrics"] for study in own.values())
         if shared and any(study.result["select_by"] != metric for study in own.values()):
-            tables.append(_table(title, own, dict.fromkeys(own, metric), titles))
+            tables.append(_table(title, own, dict.fromkeys(own, str(metric)), titles))
     lengths: dict[str, dict[float, dict[str, Cell]]] = {}
     for study in sorted(studies, key=lambda one: one.times):
         if any(other.times != 1 for other in studies if other.task == study.task):
@@ -190,8 +190,9 @@ def check(result: Mapping[str, Any]) -> None:
     _reference([study])
     _cells(study, result["select_by"])
     for run in result["runs"]:
-        run["arm"], run["settings"], run["seed"], run["reported"], run["diverged"]
         float(run["validation"][result["select_by"]])
+        if missing := {"arm", "settings", "seed", "reported", "diverged"} - set(run):
+            raise KeyError(*sorted(missing))
 
 
 def _study(result: Mapping[str, Any]) -> Study:

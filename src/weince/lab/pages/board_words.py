@@ -8,10 +8,9 @@ from pathlib import Path
 from weince.lab.engine.plan import words
 from weince.lab.pages.board import Board, Cell, Row
 from weince.shell.errors import UserError
-from weince.shell.files import write_text
 from weince.shell.words import count
 
-__all__ = ["BEGIN", "END", "chosen", "lead", "markdown", "rewrite", "rewritten", "tried", "up_to_date"]
+__all__ = ["BEGIN", "END", "chosen", "lead", "markdown", "rewritten", "tried", "up_to_date"]
 
 MAIN = ("weince", "endpoint", "weibit")
 """Losses of which the page speaks by name."""
@@ -36,7 +35,7 @@ def _winner(board: Board, rows: Sequence[Row]) -> str:
     tasks, number = count(len(board.studies), "task"), board.tables[0].comparisons
     most = max((wins(row) for row in rows), default=(0, 0))
     if most[0] == 0:
-        return f"No loss is better than {board.title} on any of {tasks}."
+        return f"No loss is better than {board.title} on any task."
     first = [row.title for row in rows if wins(row) == most]
     who = " and ".join([", ".join(first[:-1]), first[-1]] if len(first) > 1 else first)
     return (
@@ -114,26 +113,27 @@ def _note(board: Board) -> str:
     )
 
 
-def rewritten(text: str, board: Board, losses: Sequence[str] | None = None) -> str:
-    """A text whose table between the markers is the board's.
+def rewritten(path: Path, board: Board, losses: Sequence[str] | None = None) -> str:
+    """The text of a file, its table between the markers replaced by the board's.
 
-    Raises:
-        UserError: it has not one pair of markers.
-    """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or BEGIN in rest or END in after:
-        raise UserError(f"There should be one {BEGIN} and, after it, one {END}: the table stands between them.")
-    return before + markdown(board, losses) + after
-
-
-def rewrite(path: Path, board: Board, losses: Sequence[str] | None = None) -> None:
-    """Put the board's table between the markers of a file.
+    Args:
+        path: of the file, which is left as it is.
+        board, losses: as in `markdown`.
 
     Raises:
         UserError: no such file, or it has not one pair of markers.
     """
-    write_text(path, _rewritten(path, board, losses))
+    if not path.is_file():
+        raise UserError(f"There is no file {path}.")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is no text.") from None
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end or BEGIN in rest or END in after:
+        raise UserError(f"{path} should have one {BEGIN} and, after it, one {END}: the table stands between them.")
+    return before + markdown(board, losses) + after
 
 
 def up_to_date(path: Path, board: Board, losses: Sequence[str] | None = None) -> bool:
@@ -142,15 +142,4 @@ def up_to_date(path: Path, board: Board, losses: Sequence[str] | None = None) ->
     Raises:
         UserError: no such file, or it has not one pair of markers.
     """
-    return _rewritten(path, board, losses) == path.read_text(encoding="utf-8")
-
-
-def _rewritten(path: Path, board: Board, losses: Sequence[str] | None) -> str:
-    if not path.is_file():
-        raise UserError(f"There is no file {path}.")
-    try:
-        return rewritten(path.read_text(encoding="utf-8"), board, losses)
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is no text.") from None
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+    return rewritten(path, board, losses) == path.read_text(encoding="utf-8")
