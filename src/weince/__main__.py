@@ -10,7 +10,7 @@ from importlib import import_module
 __all__ = ["command", "main"]
 
 COMMANDS = {
-    **{name: f"lab.cli.{name}" for name in ("compare", "recipes", "train", "data", "report")},
+    **{name: f"lab.cli.{name}" for name in ("compare", "leaderboard", "recipes", "train", "data", "report")},
     "diagnose": "diagnosis.command",
     "noise-floor": "diagnosis.noise_floor_command",
 }
@@ -22,6 +22,7 @@ usage: weince COMMAND [OPTIONS]        weince COMMAND --help shows every option
                                digits, two minutes on a CPU. Goes on where it was stopped; any number of workers.
   compare work FOLDER          one more worker on it, on this or another machine
   compare report FOLDER        its report anew, finished or not
+  leaderboard RESULTS          many comparisons in one table: losses by tasks, from result files or a folder of them
   recipes [NAME]               the recipes that the package carries; or one, to be copied and edited
   train [RECIPE] [OPTIONS]     one run on images: --loss weince --temperature 0.1 --seed 7
   data NAME                    fetch a published set of images

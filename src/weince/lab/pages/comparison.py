@@ -17,7 +17,7 @@ from weince.shell.files import write_csv, write_json, write_text
 from weince.shell.pages import render
 from weince.shell.words import count
 
-__all__ = ["cell", "differences_of", "print_result", "write_result"]
+__all__ = ["cell", "differences_of", "page_of", "print_result", "write_result"]
 
 PLUS_MINUS = "± is the half width of the 95 % t-interval over seeds"
 FEW = 4
@@ -36,7 +36,13 @@ def write_result(result: Mapping[str, Any], folder: Path) -> Path:
     """
     write_json(folder / "result.json", result)
     write_csv(folder / "scores.csv", _tidy(result))
-    page = render(
+    write_text(folder / "report.html", page_of(result))
+    return folder / "report.html"
+
+
+def page_of(result: Mapping[str, Any]) -> str:
+    """The page of a result, with all that it shows inside."""
+    return render(
         "lab/pages/comparison.html",
         result=result,
         lead=_lead(result),
@@ -49,8 +55,6 @@ def write_result(result: Mapping[str, Any], folder: Path) -> Path:
         recipe=_recipe(result),
         seeds=count(len(result["seeds"]), "seed"),
     )
-    write_text(folder / "report.html", page)
-    return folder / "report.html"
 
 
 def print_result(result: Mapping[str, Any], console: Console) -> None:
