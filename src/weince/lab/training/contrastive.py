@@ -15,7 +15,7 @@ from weince import ContestLoss, LossOutput, Options, contest_output
 from weince.contest import Contest
 from weince.gate import Gate, nearness_reference
 from weince.lab.data.sets import Images
-from weince.lab.rivals import make_criterion
+from weince.lab.rivals import make_criterion, parameter_groups
 from weince.lab.training.batch_norm import synchronised
 from weince.lab.training.encoders import make_encoder, make_projection
 from weince.lab.training.settings import ImageSettings, Run
@@ -109,7 +109,10 @@ class Contrastive(LightningModule):
         self.log(name, value.detach(), on_step=False, on_epoch=True, sync_dist=True, batch_size=self.recipe.batch_size)
 
     def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.Adam(self.parameters(), lr=self.recipe.learning_rate)
+        of_loss = parameter_groups(self.criterion, self.recipe.learning_rate)
+        held = {id(parameter) for group in of_loss for parameter in group["params"]}
+        rest = [parameter for parameter in self.parameters() if id(parameter) not in held]
+        optimizer = torch.optim.Adam([{"params": rest}, *of_loss], lr=self.recipe.learning_rate)
         if self.recipe.schedule == "constant":
             return optimizer
         total = self.steps_per_epoch * self.recipe.epochs

@@ -17,9 +17,9 @@ class HardnessWeighted(Rival):
         logit_i+ = s_i+ / tau
         logit_ij = s_ij / tau + alpha stop_grad(s_ij),     j in N(i)
 
-    alpha = 0 is InfoNCE. Its value, though not its gradient, is InfoNCE's with the negatives at 1 / tau + alpha. Defined
-    for every setup: a query's own negatives and those of the batch are weighed alike (hardness_mode "all_negatives"
-    there), several positives as in SupCon.
+    alpha = 0 is InfoNCE. Its value, though not its gradient, is InfoNCE's with the negatives at 1 / tau + alpha.
+    Defined for every setup: a query's own negatives and those of the batch are weighed alike ("all_negatives" there),
+    several positives as in SupCon.
 
     Args:
         temperature: tau, > 0.
