@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 
 import reference
+import weince.setups
+from batches import views, whole
+from weince import ENDPOINT, INFONCE, PAPER, WEIBIT
 from weince.gate import EVIDENCE, Gate, mix, nearness_reference
 from weince.tail import TailFit
 
@@ -136,3 +139,25 @@ def test_no_gradient_and_the_dtype_of_the_fits():
         assert (found.weight.dtype, found.slope.dtype) == (dtype, dtype)
         assert not found.weight.requires_grad
         assert not found.slope.requires_grad
+
+
+def test_named_gates_are_what_they_say():
+    assert Gate() == PAPER
+    assert Gate(evidence=0.0, slope=1.0) == INFONCE
+    assert Gate(evidence="endpoint") == ENDPOINT
+    assert Gate(evidence=1.0, slope_estimator="maximum_likelihood") == WEIBIT
+    for name, gate in {"INFONCE": INFONCE, "PAPER": PAPER, "ENDPOINT": ENDPOINT, "WEIBIT": WEIBIT}.items():
+        assert getattr(weince.setups, name) is gate
+        assert repr(gate) == repr(Gate.parsed(gate.text))
+    assert [gate.needs_fit for gate in (PAPER, ENDPOINT, WEIBIT, INFONCE)] == [True, True, True, False]
+
+
+def test_weibit_has_no_temperature_where_every_anchor_has_a_fit():
+    z_a, z_b = views(40, 6)
+    low, high = (whole(z_a, z_b, temperature, WEIBIT) for temperature in (0.05, 0.5))
+    assert low.tail is not None
+    assert bool(low.tail.valid.all())
+    assert torch.equal(low.loss, high.loss)
+    assert bool((low.weight == 1).all())
+    # Two rows leave no tail to fit, so the temperature decides.
+    assert not torch.equal(*(whole(z_a[:2], z_b[:2], temperature, WEIBIT).loss for temperature in (0.05, 0.5)))

@@ -57,8 +57,11 @@ ROOMS = {
         for name in ("two_views", "two_towers", "momentum_queue", "labels", "retrieval")
     },
     "setups.__init__": {
-        f"setups.{name}"
-        for name in ("contest_loss", "given", "labels", "momentum_queue", "retrieval", "two_towers", "two_views")
+        "gate",
+        *(
+            f"setups.{name}"
+            for name in ("contest_loss", "given", "labels", "momentum_queue", "retrieval", "two_towers", "two_views")
+        ),
     },
     "monitor": {"contest", "gate", "output", "setups"},
     "released": {"checks", "contest", "formula", "precision", "processes.gather", "processes.shared", "setups", "tail"},

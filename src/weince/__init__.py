@@ -1,14 +1,13 @@
 """WEINCE: InfoNCE that treats the hardest negatives by their distance to the cap of cosine similarity."""
 
 from weince.contest import NO_ID
-from weince.gate import Gate
+from weince.gate import ENDPOINT, INFONCE, PAPER, WEIBIT, Gate
 from weince.key_queue import EmbeddingQueue
 from weince.loss import contest_loss, contest_output
 from weince.options import Options
 from weince.output import LossOutput
 from weince.released import ReleasedTopMLoss
 from weince.setups import (
-    INFONCE,
     ContestLoss,
     InfoNCELoss,
     QueueLoss,
@@ -25,8 +24,11 @@ from weince.temperature import LearnableTemperature
 __version__ = "0.1.0"
 
 __all__ = [
+    "ENDPOINT",
     "INFONCE",
     "NO_ID",
+    "PAPER",
+    "WEIBIT",
     "ContestLoss",
     "EmbeddingQueue",
     "Gate",

@@ -14,7 +14,7 @@ from weince.checks import check_integer, check_number, check_option
 from weince.evidence import end_of, end_weight
 from weince.tail import TailFit, TailRule
 
-__all__ = ["Gate", "Mixture", "mix", "nearness_reference"]
+__all__ = ["ENDPOINT", "INFONCE", "PAPER", "WEIBIT", "Gate", "Mixture", "mix", "nearness_reference"]
 
 EVIDENCE = ("both", "nearness", "aic", "endpoint", "nearness*endpoint")
 
@@ -116,6 +116,16 @@ class Gate:
         """What is measured on a tail."""
         lines = self.slope_estimator == "line" or self.evidence in ("both", "aic")
         return TailRule(self.tail_fraction, self.tail_min, self.slope_estimator, lines, self.needs_pool)
+
+
+INFONCE = Gate(evidence=0.0, slope=1.0)
+"""Plain InfoNCE: weight 0, and no fit."""
+PAPER = Gate()
+"""WEINCE as the paper has it: weight from nearness and AIC, slope from a line."""
+ENDPOINT = Gate(evidence="endpoint")
+"""The weight asks whether the batch's tails end at the cap: a calibrated test in the place of nearness and AIC."""
+WEIBIT = Gate(evidence=1.0, slope_estimator="maximum_likelihood")
+"""No temperature: weight 1, slope by maximum likelihood. An anchor without a fit is InfoNCE, at the given one."""
 
 
 class Mixture(NamedTuple):

@@ -10,7 +10,8 @@ import pytest
 
 from browser import browser, opened, owes
 from weince.__main__ import main
-from weince.lab.engine.choice import Record, concluded
+from weince.lab.engine.choice import Record
+from weince.lab.engine.conclusion import concluded
 from weince.lab.engine.plan import Arm, Plan, Point
 from weince.lab.intervals import holm, p_value
 from weince.lab.pages.board import board_of

@@ -18,11 +18,7 @@ from weince.temperature import LearnableTemperature, Temperature, check_temperat
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["INFONCE", "ContestLoss", "SetupLoss", "takes_what"]
-
-
-INFONCE = Gate(evidence=0.0, slope=1.0)
-"""The gate that makes any of these losses plain InfoNCE: weight 0, and no fit."""
+__all__ = ["ContestLoss", "SetupLoss", "takes_what"]
 
 P = ParamSpec("P")
 

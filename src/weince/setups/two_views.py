@@ -9,11 +9,11 @@ from torch import Tensor
 
 from weince.checks import check_rows, check_same, check_weights
 from weince.contest import Contest, unit_rows
-from weince.gate import Gate
+from weince.gate import INFONCE, Gate
 from weince.loss import loss_of
 from weince.options import Keywords, Reduction
 from weince.output import LossOutput
-from weince.setups.contest_loss import INFONCE, SetupLoss, takes_what
+from weince.setups.contest_loss import SetupLoss, takes_what
 from weince.setups.given import (
     Given,
     checked_ids,

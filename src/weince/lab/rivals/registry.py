@@ -1,126 +1,277 @@
 """The losses that are compared, by name: as a reader sees them, their colours, their settings, and what makes them.
 
-Beside InfoNCE and the two forms of WEINCE stand other losses for hard negatives. They are for comparison, on dense
-matrices; only WEINCE and InfoNCE have tiles.
+InfoNCE and all forms of WEINCE have tiles; the others are computed on dense matrices.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
 
 from torch import nn
 
-from weince import Gate, InfoNCELoss, SupervisedLoss, TwoTowerLoss, WEINCELoss
-from weince.checks import check_number
-from weince.lab.rivals.decoupled import Decoupled
-from weince.lab.rivals.dense_contest import OfTwoViews
-from weince.lab.rivals.hard_negatives import HardNegatives
-from weince.lab.rivals.matched_temperature import MatchedTemperature
-from weince.lab.rivals.released import Released
+from weince import INFONCE, ContestLoss, Gate
+from weince.checks import check_option
+from weince.lab.rivals.coordinates.atanh import Atanh
+from weince.lab.rivals.coordinates.one_slope import OneSlope
+from weince.lab.rivals.coordinates.student_t import StudentT
+from weince.lab.rivals.negatives.dcl import DCL
+from weince.lab.rivals.negatives.dhel import DHEL
+from weince.lab.rivals.negatives.hard_negatives import HardNegatives
+from weince.lab.rivals.negatives.hardness import HardnessWeighted
+from weince.lab.rivals.settings import Rivals
+from weince.lab.rivals.setups import ALL_SETUPS, Setup, in_setup
+from weince.lab.rivals.siglip import SigLIP
+from weince.lab.rivals.temperatures.learnt import LearntTemperature
+from weince.lab.rivals.temperatures.macl import MACL
+from weince.lab.rivals.temperatures.matched import MatchedTemperature
+from weince.lab.rivals.temperatures.measured import MeasuredTemperature
+from weince.lab.rivals.terms.ldreg import LDReg
+from weince.lab.rivals.terms.released import Released
 
-__all__ = ["COLOURS", "NAMES", "Loss", "Rivals", "Setup", "grid_of", "make_criterion", "parameter_groups", "reserve_of"]
+__all__ = ["COLOURS", "ENTRIES", "NAMES", "Entry", "Loss", "defined_for", "grid_of", "make_criterion", "reserve_of"]
 
 Loss = Literal[
-    "infonce", "weince", "endpoint", "weibit", "weince-released", "dcl", "hard-negatives", "matched-temperature"
+    "infonce",
+    "weince",
+    "endpoint",
+    "weibit",
+    "weibit-line",
+    "one-slope",
+    "infonce-learnt",
+    "infonce-measured",
+    "matched-temperature",
+    "atanh",
+    "student-t",
+    "dcl",
+    "dhel",
+    "hard-negatives",
+    "macl",
+    "siglip",
+    "hardness",
+    "ldreg",
+    "weince-released",
 ]
-NAMES: dict[str, str] = {
-    "infonce": "InfoNCE",
-    "weince": "WEINCE",
-    "endpoint": "endpoint",
-    "weibit": "WEIBIT",
-    "weince-released": "WEINCE released",
-    "dcl": "DCL",
-    "hard-negatives": "hard negatives",
-    "matched-temperature": "matched temperature",
-}
-COLOURS: dict[str, str] = {
-    "infonce": "#4477AA",
-    "weince": "#D1495B",
-    "weince-released": "#228833",
-    "dcl": "#CCBB44",
-    "hard-negatives": "#66CCEE",
-    "matched-temperature": "#AA3377",
-}
-"""Tell apart with any colour vision."""
+Values = tuple[float, ...]
+SLOPE = 8.0
+"""Of "one-slope" and "student-t" where the gate measures slopes."""
+TUNED: dict[str, Values | Literal["temperatures"]] = {"temperature": "temperatures"}
+RESERVE: dict[str, Values] = {"temperature": (0.01, 0.02, 1.0, 2.0)}
+THREE: Values = (0.05, 0.1, 0.2)
+BEYOND_THREE: Values = (0.01, 0.02, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
-class Rivals:
-    """Settings of the other losses.
+class Entry:
+    """A loss that is compared.
 
     Attributes:
-        concentration: of "hard-negatives" on those with a large similarity, >= 0.
-        class_prior: of "hard-negatives", the share of negatives that are of the anchor's class, in [0, 1).
-        least_temperature: of "matched-temperature", the lowest that an anchor may get, > 0.
+        title: as a reader sees it.
+        colour: of its lines.
+        make: from a temperature, a gate and the settings of the rivals.
+        grid: setting, as an arm varies it -> the values tried; "temperatures" are those of the recipe. Six settings in
+            all, or one where it is empty.
+        reserve: setting -> values below and above its grid, for when the best lies at an end of it.
+        setups: where it is defined.
     """
 
-    concentration: float = 1.0
-    class_prior: float = 0.1
-    least_temperature: float = 0.03
+    title: str
+    colour: str
+    make: Callable[[float, Gate, Rivals], ContestLoss | Released]
+    grid: Mapping[str, Values | Literal["temperatures"]] = field(default_factory=dict)
+    reserve: Mapping[str, Values] = field(default_factory=dict)
+    setups: frozenset[Setup] = ALL_SETUPS
 
-    def __post_init__(self) -> None:
-        check_number("concentration", self.concentration, "finite and >= 0", lambda v: v >= 0)
-        check_number("class_prior", self.class_prior, "in [0, 1)", lambda v: 0 <= v < 1)
-        check_number("least_temperature", self.least_temperature, "finite and > 0", lambda v: v > 0)
+
+def _with(temperature: float, gate: Gate, **changes: Any) -> ContestLoss:
+    """The core's loss, with some settings of the gate replaced."""
+    return ContestLoss(temperature, replace(gate, **changes), gather_distributed=True)
+
+
+def _slope(gate: Gate) -> float:
+    """The gate's, where it is a number."""
+    return SLOPE if isinstance(gate.slope, str) else gate.slope
+
+
+ENTRIES: dict[str, Entry] = {
+    "infonce": Entry(
+        "InfoNCE",
+        "#4477AA",
+        lambda temperature, gate, rivals: ContestLoss(temperature, INFONCE, gather_distributed=True),
+        TUNED,
+        RESERVE,
+    ),
+    "weince": Entry("WEINCE", "#D1495B", lambda temperature, gate, rivals: _with(temperature, gate), TUNED, RESERVE),
+    "endpoint": Entry(
+        "WEINCE, endpoint",
+        "#FF9977",
+        lambda temperature, gate, rivals: _with(temperature, gate, evidence="endpoint"),
+        TUNED,
+        RESERVE,
+    ),
+    "weibit": Entry(
+        "Weibit",
+        "#8800EE",
+        lambda temperature, gate, rivals: _with(
+            temperature, gate, evidence=1.0, slope="anchor", slope_estimator="maximum_likelihood"
+        ),
+    ),
+    "weibit-line": Entry(
+        "Weibit, line",
+        "#CC66FF",
+        lambda temperature, gate, rivals: _with(
+            temperature, gate, evidence=1.0, slope="anchor", slope_estimator="line"
+        ),
+    ),
+    "one-slope": Entry(
+        "one slope",
+        "#6655BB",
+        lambda temperature, gate, rivals: OneSlope(_slope(gate)),
+        {"gate.slope": (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)},
+        {"gate.slope": (0.25, 0.5, 64.0, 128.0)},
+    ),
+    "infonce-learnt": Entry(
+        "InfoNCE, learnt temperature",
+        "#000066",
+        lambda temperature, gate, rivals: LearntTemperature(temperature, rivals.learning_rate_multiple),
+        {"temperature": THREE, "rivals.learning_rate_multiple": (1.0, 10.0)},
+        {"temperature": BEYOND_THREE, "rivals.learning_rate_multiple": (0.01, 0.1, 100.0, 1000.0)},
+    ),
+    "infonce-measured": Entry(
+        "InfoNCE, measured temperature",
+        "#9999AA",
+        lambda temperature, gate, rivals: MeasuredTemperature(temperature, gate),
+    ),
+    "matched-temperature": Entry(
+        "matched temperature",
+        "#AA3377",
+        lambda temperature, gate, rivals: MatchedTemperature(temperature, gate, rivals.least_temperature),
+        TUNED,
+        RESERVE,
+    ),
+    "atanh": Entry("2 atanh", "#AACCBB", lambda temperature, gate, rivals: Atanh()),
+    "student-t": Entry(
+        "Student-t",
+        "#002200",
+        lambda temperature, gate, rivals: StudentT(rivals.offset, _slope(gate)),
+        {"rivals.offset": (0.1, 0.5, 2.0), "gate.slope": (4.0, 16.0)},
+        {"rivals.offset": (0.01, 0.03, 8.0, 32.0), "gate.slope": (1.0, 2.0, 32.0, 64.0)},
+    ),
+    "dcl": Entry("DCL", "#CCBB44", lambda temperature, gate, rivals: DCL(temperature), TUNED, RESERVE),
+    "dhel": Entry("DHEL", "#661166", lambda temperature, gate, rivals: DHEL(temperature), TUNED, RESERVE, DHEL.SETUPS),
+    "hard-negatives": Entry(
+        "hard negatives",
+        "#66CCEE",
+        lambda temperature, gate, rivals: HardNegatives(temperature, rivals.concentration, rivals.class_prior),
+        {"temperature": THREE, "rivals.concentration": (0.5, 1.0)},
+        {"temperature": BEYOND_THREE, "rivals.concentration": (0.1, 0.25, 2.0, 4.0)},
+    ),
+    "macl": Entry(
+        "MACL",
+        "#881133",
+        lambda temperature, gate, rivals: MACL(temperature, rivals.macl_alpha, rivals.macl_threshold),
+        {"temperature": THREE, "rivals.macl_alpha": (0.25, 0.5)},
+        {"temperature": BEYOND_THREE, "rivals.macl_alpha": (0.05, 0.1, 0.75, 1.0)},
+    ),
+    "siglip": Entry(
+        "SigLIP",
+        "#CC0011",
+        lambda temperature, gate, rivals: SigLIP(learning_rate_multiple=rivals.learning_rate_multiple),
+        {"rivals.learning_rate_multiple": (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)},
+        {"rivals.learning_rate_multiple": (0.1, 0.3, 1000.0, 3000.0)},
+        SigLIP.SETUPS,
+    ),
+    "hardness": Entry(
+        "hardness weighting",
+        "#331133",
+        lambda temperature, gate, rivals: HardnessWeighted(temperature, rivals.hardness),
+        {"temperature": THREE, "rivals.hardness": (5.0, 9.0)},
+        {"temperature": BEYOND_THREE, "rivals.hardness": (1.0, 2.0, 15.0, 30.0)},
+    ),
+    "ldreg": Entry(
+        "LDReg",
+        "#5500AA",
+        lambda temperature, gate, rivals: LDReg(temperature, rivals.dimension_weight, rivals.neighbours),
+        {"temperature": THREE, "rivals.dimension_weight": (0.005, 0.01)},
+        {"temperature": BEYOND_THREE, "rivals.dimension_weight": (0.001, 0.002, 0.05, 0.1)},
+    ),
+    "weince-released": Entry(
+        "WEINCE released",
+        "#228833",
+        lambda temperature, gate, rivals: Released(temperature, gate),
+        TUNED,
+        RESERVE,
+        Released.SETUPS,
+    ),
+}
+NAMES: dict[str, str] = {name: entry.title for name, entry in ENTRIES.items()}
+COLOURS: dict[str, str] = {name: entry.colour for name, entry in ENTRIES.items()}
+"""Tell apart with any colour vision, as far as so many can."""
+
+
+def _entry(loss: str) -> Entry:
+    if loss not in ENTRIES:
+        raise ValueError(f"Parameter `loss` names no criterion. Known: {', '.join(ENTRIES)}. Found {loss!r}.")
+    return ENTRIES[loss]
+
+
+def grid_of(loss: str, temperatures: tuple[float, ...]) -> dict[str, tuple[float, ...]]:
+    """The settings that are tried for a loss: {} where there is one alone.
+
+    Args:
+        loss: one of `Loss`.
+        temperatures: the recipe's.
+
+    Examples:
+        >>> grid_of("dcl", (0.1, 0.2)), grid_of("atanh", (0.1, 0.2))
+        ({'temperature': (0.1, 0.2)}, {})
+    """
+    return {
+        name: temperatures if values == "temperatures" else tuple(values) for name, values in _entry(loss).grid.items()
+    }
+
+
+def reserve_of(loss: str) -> dict[str, tuple[float, ...]]:
+    """Values by which the grid of a loss is widened when its best setting lies at an end."""
+    return dict(_entry(loss).reserve)
+
+
+def defined_for(setup: Setup) -> tuple[str, ...]:
+    """The losses that a setup has.
+
+    Examples:
+        >>> [name for name in ENTRIES if name not in defined_for("labels")]
+        ['dhel', 'siglip', 'weince-released']
+    """
+    check_option("setup", setup, get_args(Setup))
+    return tuple(name for name, entry in ENTRIES.items() if setup in entry.setups)
 
 
 def make_criterion(
-    loss: str, temperature: float, gate: Gate, rivals: Rivals = Rivals(), setup="two-views", queue=(1, 1)
+    loss: str,
+    temperature: float,
+    gate: Gate,
+    rivals: Rivals = Rivals(),
+    setup: Setup = "two-views",
+    *,
+    queue: tuple[int, int] | None = None,
 ) -> nn.Module:
-    """The loss of that name.
+    """The loss of that name, for a setup; across processes it takes the candidates of all.
 
     Args:
         loss: one of `Loss`.
         temperature: tau, > 0.
         gate: of WEINCE and of what is measured like it.
         rivals: settings of the others.
+        setup: where it is used.
+        queue: rows and width of the queue, for "queue".
+
+    Raises:
+        ValueError: a loss that there is not, or that is not defined for the setup.
     """
-    from dataclasses import replace
-
-    from weince import INFONCE
-
-    if setup == "queue":
-        from weince import QueueLoss
-
-        g = {
-            "infonce": INFONCE,
-            "endpoint": replace(gate, evidence="endpoint"),
-            "weibit": replace(gate, evidence=1.0, slope_estimator="maximum_likelihood"),
-        }.get(loss, gate)
-        return QueueLoss(*queue, temperature, g, gather_distributed=True)
-    kind = {"labels": SupervisedLoss, "two-towers": TwoTowerLoss, "two-views": WEINCELoss}[setup]
-    if loss == "endpoint":
-        return kind(temperature, replace(gate, evidence="endpoint"))
-    if loss == "weibit":
-        return kind(temperature, replace(gate, evidence=1.0, slope_estimator="maximum_likelihood"))
-    if setup != "two-views":
-        return kind(temperature, INFONCE if loss == "infonce" else gate)
-    if loss == "infonce":
-        return InfoNCELoss(temperature, gather_distributed=True)
-    if loss == "weince":
-        return WEINCELoss(temperature, gate, gather_distributed=True)
-    if loss == "weince-released":
-        return Released(temperature, gate)
-    if loss == "dcl":
-        return OfTwoViews(Decoupled(temperature))
-    if loss == "hard-negatives":
-        return OfTwoViews(HardNegatives(temperature, rivals.concentration, rivals.class_prior))
-    if loss == "matched-temperature":
-        return OfTwoViews(MatchedTemperature(temperature, gate, rivals.least_temperature))
-    raise ValueError(f"Parameter `loss` names no criterion. Found {loss!r}.")
-
-
-Setup = Literal["two-views", "labels", "two-towers"]
-
-
-def grid_of(loss, temperatures):
-    return {} if loss == "weibit" else {"temperature": tuple(temperatures)}
-
-
-def reserve_of(loss):
-    return {} if loss == "weibit" else {"temperature": (0.01, 0.02, 1.0, 2.0)}
-
-
-def parameter_groups(criterion, learning_rate):
-    return []
+    entry = _entry(loss)
+    if loss not in defined_for(setup):
+        known = ", ".join(defined_for(setup))
+        raise ValueError(f"Parameter `loss` should be one that is defined for {setup}: {known}. Found {loss!r}.")
+    return in_setup(entry.make(temperature, gate, rivals), setup, queue)

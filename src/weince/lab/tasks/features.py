@@ -32,7 +32,6 @@ class Features(Heads):
         UserError: as `Heads`; or the encoder cannot be had.
     """
 
-    setup = "two-views"
     metrics: Mapping[str, str] = {
         "knn_accuracy": "kNN accuracy", "recall_at_1": "recall@1", "linear_accuracy": "linear accuracy",
     }  # fmt: skip

@@ -13,7 +13,7 @@ import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from weince.lab.engine.outcomes import packed_all
 from weince.lab.engine.task import Settings
 from weince.lab.launch import launched
-from weince.lab.rivals import Setup, make_criterion
+from weince.lab.rivals import make_criterion
 from weince.lab.training.heads import train_head
 from weince.shell.errors import UserError
 from weince.shell.files import read_json, write_bytes, write_json
@@ -67,7 +67,6 @@ class Heads(ABC):
     unit = "epochs"
     untrained = ""
     facts: tuple[str, ...]
-    setup: ClassVar[Setup]
     examples: int
     """How many are trained on."""
 
@@ -117,7 +116,7 @@ class Heads(ABC):
         progress(0)
         torch.manual_seed(seed)
         model = self.model(own).to(self.device)
-        criterion = make_criterion(loss, temperature, own.gate, own.rivals, setup=self.setup).to(self.device)
+        criterion = make_criterion(loss, temperature, own.gate, own.rivals, setup=self.recipe.setup).to(self.device)
 
         def validated() -> Judged:
             model.eval()

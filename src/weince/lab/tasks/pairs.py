@@ -32,7 +32,6 @@ class Pairs(Heads):
     """
 
     metrics: Mapping[str, str] = {"recall_at_1": "recall@1", "recall_at_10": "recall@10"}
-    setup = "two-towers"
 
     def __init__(self, recipe: PairsRecipe) -> None:
         super().__init__(recipe)

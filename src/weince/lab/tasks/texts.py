@@ -32,7 +32,6 @@ class Texts(Heads):
     """
 
     metrics: Mapping[str, str] = {"recall_at_1": "recall@1", "knn_accuracy": "kNN accuracy"}
-    setup = "labels"
 
     def __init__(self, recipe: TextsRecipe) -> None:
         super().__init__(recipe)

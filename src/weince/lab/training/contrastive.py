@@ -70,7 +70,7 @@ class Contrastive(LightningModule):
         self.views = make_views(recipe.data, images.pixels.shape[-1])
         self.criterion = make_criterion(
             run.loss, run.temperature, recipe.gate, recipe.rivals, "two-views" if recipe.queue is None else "queue",
-            queue=(recipe.queue or 1, recipe.projection),
+            queue=None if recipe.queue is None else (recipe.queue, recipe.projection),
         )  # fmt: skip
         # The whole set lives on the device as bytes; it is data, not state, so checkpoints leave it out.
         self.register_buffer("pixels", images.pixels, persistent=False)

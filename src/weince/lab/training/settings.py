@@ -97,6 +97,8 @@ class SentenceSettings(SentenceData):
     """Tokens of a sentence; the rest is cut off."""
     gate: Gate = Gate()
     """How WEINCE measures weight and slope."""
+    rivals: Rivals = Rivals()
+    """Settings of the other losses."""
     epochs: Annotated[int, Field(ge=1)] = 1
     """Passes over the sentences."""
     batch_size: Annotated[int, Field(ge=2)] = 64

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import re
 import tempfile
 import time
 import warnings
@@ -31,10 +32,11 @@ from sentence_transformers.util import pairwise_cos_sim
 from torch import Tensor, nn
 from transformers import PrinterCallback, TrainerCallback
 
-from weince import INFONCE
 from weince.adapters.sentence_transformers import WEINCELoss
 from weince.lab.data.text import Pairs, Text
+from weince.lab.rivals import make_criterion, parameter_groups
 from weince.lab.training.settings import CARRIED, Run, SentenceSettings
+from weince.setups import SetupLoss
 from weince.shell.errors import UserError
 from weince.shell.files import write_csv
 
@@ -208,8 +210,10 @@ def train_simcse(
     encoder = load_encoder(recipe)
     torch.manual_seed(run.seed)  # the head's weights; the trainer seeds the rest
     model = _with_head(encoder, recipe)
-    gate = recipe.gate if run.loss == "weince" else INFONCE
-    criterion = WEINCELoss(model, scale=1 / run.temperature, gate=gate)
+    criterion = WEINCELoss(model)  # takes texts to a contest, whose loss is the run's
+    made = make_criterion(run.loss, run.temperature, recipe.gate, recipe.rivals, "retrieval")
+    assert isinstance(made, SetupLoss)
+    criterion.inner = made.inner
     steps = recipe.epochs * (len(text.sentences) // recipe.batch_size)
     watch = _Watch(recipe, encoder, text.dev, on_step)
     criterion.inner.register_forward_hook(lambda module, args, output: watch.weights.append(output.weight.mean()))
@@ -224,6 +228,7 @@ def train_simcse(
             per_device_train_batch_size=recipe.batch_size,
             dataloader_drop_last=True,
             learning_rate=recipe.learning_rate,
+            learning_rate_mapping=_own_rates(criterion, recipe.learning_rate),
             lr_scheduler_type=recipe.schedule,
             warmup_steps=0,
             weight_decay=0.0,
@@ -242,6 +247,20 @@ def train_simcse(
         dev, step = watch.conclude(steps)
     write_csv(folder / "history.csv", watch.rows)
     return Trained(encoder, dev, step, time.perf_counter() - started, watch.mean_weight)
+
+
+def _own_rates(criterion: nn.Module, learning_rate: float) -> dict[str, float]:
+    """Name of each parameter that the loss has itself, as a pattern -> its learning rate."""
+    rates = {
+        id(parameter): group["lr"]
+        for group in parameter_groups(criterion, learning_rate)
+        for parameter in group["params"]
+    }
+    return {
+        f"^{re.escape(name)}$": rates[id(parameter)]
+        for name, parameter in criterion.named_parameters()
+        if id(parameter) in rates
+    }
 
 
 class _Watch(TrainerCallback):

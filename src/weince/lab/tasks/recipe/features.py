@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,8 @@ class FeaturesRecipe(ImageData, HeadComparison):
 
     The images of another `data_dir` must be the same ones, pixel by pixel.
     """
+
+    SETUP: ClassVar = "two-views"
 
     task: Literal["features"] = "features"
     name: Name = "features"

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from weince.lab.engine.plan import Usual
-from weince.lab.rivals import Loss
+from weince.lab.rivals import Loss, Setup
 from weince.lab.settings import Name, Placed
 from weince.lab.tasks.recipe.losses import TunedLosses
 from weince.lab.training.settings import ImageSettings
@@ -53,6 +53,11 @@ class ImagesRecipe(ImageSettings, TunedLosses):
     """Other evaluations of the reported runs, beside our own: the paper's as published, the field's as in lightly."""
     drop_last: bool = False
     """Whether the published protocol scores whole batches of 256 alone, as the released evaluation does."""
+
+    @property
+    def setup(self) -> Setup:
+        """Two views, or a queue."""
+        return "two-views" if self.queue is None else "queue"
 
     @property
     def evaluations(self) -> tuple[str, ...]:

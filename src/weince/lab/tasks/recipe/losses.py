@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from weince.gate import Gate
 from weince.lab.engine.plan import Arm, Usual
 from weince.lab.engine.recipe import Comparison
-from weince.lab.rivals import NAMES, Loss, Rivals, grid_of, reserve_of
+from weince.lab.rivals import NAMES, Loss, Rivals, Setup, defined_for, grid_of, reserve_of
 from weince.lab.training.settings import HeadSettings
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["HeadComparison", "TunedLosses"]
 
@@ -23,12 +26,27 @@ class TunedLosses(Comparison):
     TITLES: ClassVar = NAMES
     TABLES: ClassVar = {"gate": Gate, "rivals": Rivals}
 
+    SETUP: ClassVar[Setup]
+
     losses: Annotated[tuple[Loss, ...], Field(min_length=1)] = ("infonce", "weince")
     """What is compared: each at every temperature, or over a grid of its own where it has other settings or none."""
 
+    @property
+    def setup(self) -> Setup:
+        """Where its losses are used."""
+        return self.SETUP
+
+    @model_validator(mode="after")
+    def _has_losses_of_its_setup(self) -> Self:
+        asked = {arm.loss for arm in self.arms.values()} or set(self.losses)
+        if wrong := [loss for loss in NAMES if loss in asked and loss not in defined_for(self.setup)]:
+            raise ValueError(f"{', '.join(wrong)}: not defined for {self.setup.replace('-', ' ')}")
+        return self
+
     def tried(self, loss: str) -> Arm:
         """The registry's grid and reserve."""
-        return Arm(loss=loss, tried=grid_of(loss, self.temperatures), reserve=reserve_of(loss) if self.widen else {})
+        tried: dict[str, Any] = dict(grid_of(loss, self.temperatures))
+        return Arm(loss=loss, tried=tried, reserve=reserve_of(loss) if self.widen else {})
 
 
 class HeadComparison(HeadSettings, TunedLosses):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -22,6 +22,8 @@ class PairsRecipe(AlignedData, HeadComparison):
 
     The texts of another `data_dir` must be the same ones.
     """
+
+    SETUP: ClassVar = "two-towers"
 
     task: Literal["pairs"] = "pairs"
     name: Name = "pairs"

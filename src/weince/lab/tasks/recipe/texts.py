@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,6 +19,8 @@ class TextsRecipe(LabelledData, HeadComparison):
 
     The texts of another `data_dir` must be the same ones.
     """
+
+    SETUP: ClassVar = "labels"
 
     task: Literal["texts"] = "texts"
     name: Name = "texts"

@@ -1,0 +1,1 @@
+"""InfoNCE whose logit is another function of the similarity."""

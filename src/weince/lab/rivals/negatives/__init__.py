@@ -1,0 +1,1 @@
+"""Losses that choose or weigh the negatives otherwise."""

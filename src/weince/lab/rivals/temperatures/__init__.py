@@ -1,0 +1,1 @@
+"""InfoNCE whose temperature is learnt or measured."""

@@ -1,0 +1,1 @@
+"""InfoNCE or WEINCE with a term added."""
