@@ -17,6 +17,9 @@ __all__ = ["AlignedTexts", "TextPairs", "load_aligned"]
 TEST_SHARE = 0.1
 """Of pairs that come without a test part."""
 
+ASKING = ("en", "eng", "english", "query", "queries", "question", "questions", "anchor", "source", "src")
+"""Names of a left side."""
+
 Columns = tuple[list[str], list[str]]
 
 
@@ -118,8 +121,7 @@ def _of_files(folder: Path, left: str | None, right: str | None) -> tuple[tuple[
             f"Settings `left` and `right`: should name the two sides in {folder}. Found texts called "
             f"{', '.join(found) or 'nothing'}."
         )
-    left = left or others.pop(0)
-    right = right or others.pop(0)
+    left, right = _sides(left, right, others)
     both = [part for part in files[left] if part in files[right]]
     return (left, right), {part: _aligned(files[left][part], files[right][part]) for part in both}
 
@@ -133,6 +135,12 @@ def _side(path: Path) -> str:
     """
     name = path.name.removesuffix(".gz").removesuffix(".txt")
     return name.rpartition(".")[2] if part_of(path) is not None else name
+
+
+def _sides(left: str | None, right: str | None, others: list[str]) -> tuple[str, str]:
+    """Both sides; of those that are not given, the one that asks, or is English, is the left one."""
+    others = sorted(others, key=lambda name: name.lower() not in ASKING)
+    return left or others.pop(0), right or others.pop(0)
 
 
 def _aligned(one: Path, other: Path) -> Columns:
@@ -153,7 +161,7 @@ def _of_tables(place: Path, left: str | None, right: str | None) -> tuple[tuple[
     others = [name for name in columns if name not in (left, right)]
     if len(columns) < 2 or ((left is None or right is None) and len(columns) > 2):
         raise UserError(f"Settings `left` and `right`: should name two columns of {place}. Found {', '.join(columns)}.")
-    sides = (left or others.pop(0), right or others.pop(0))
+    sides = _sides(left, right, others)
     parts = {}
     for part, table in read.items():
         if missing := [side for side in sides if side not in table]:
