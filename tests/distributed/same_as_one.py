@@ -493,11 +493,6 @@ BEFORE = {
     "libraries": ("adapters_same",),
     "rivals": ("rivals_same",),
 }
-    "refused": ADAPTERS,
-    "one_row_each": ADAPTERS[:1],
-    "libraries": ("adapters_same",),
-    "rivals": ("rivals_same",),
-}
 """What takes seconds to import: once, before there are several processes. Any step reaches for the compiler."""
 
 

@@ -154,6 +154,18 @@ def test_ldreg_knows_the_dimension_of_a_ball():
         assert float(found) == pytest.approx(dimension, rel=0.1)
 
 
+def test_dimension_moves_the_anchors_alone():
+    a, b = views(30, 5)
+    found = []
+    for weight in (0.0, 0.5):
+        y = b.clone().requires_grad_()
+        found.append(torch.autograd.grad(LDReg(0.2, weight, 6)(two_towers(a, y)).loss, y)[0])
+    assert torch.equal(*found)
+    x = a.clone().requires_grad_()
+    one, other = (torch.autograd.grad(LDReg(0.2, weight, 6)(two_towers(x, b)).loss, x)[0] for weight in (0.0, 0.5))
+    assert not torch.allclose(one, other)
+
+
 DIFFERENTIABLE: dict[str, Callable[[], torch.nn.Module]] = {
     "dcl": lambda: DCL(0.2),
     "dhel": lambda: DHEL(0.2),
