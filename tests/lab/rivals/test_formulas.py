@@ -190,6 +190,19 @@ def test_dhel_has_the_negatives_of_its_own_view(extras: bool):
         assert float(output.loss) == pytest.approx(weighted(each, [True] * len(each), contest.sample_weight), rel=1e-9)
 
 
+def test_dhel_compares_ids_of_one_tower():
+    a, b = (torch.randn(6, D, generator=torch.Generator().manual_seed(seed)).double() for seed in (1, 2))
+    query_ids, key_ids = torch.tensor([0, 0, 1, 2, 3, 4]), torch.tensor([9, 9, 9, 8, 7, 6])
+    contest = two_towers(a, b, query_ids=query_ids, key_ids=key_ids)
+    assert contest.ignored is None
+    within, place = contest.anchors @ contest.anchors.T, torch.arange(6)
+    out = (place[:, None] == place) | (query_ids[:, None] == query_ids)
+    each = [
+        dcl([float(p)], s[~o].tolist()) for p, s, o in zip(contest.similarity().diagonal(), within, out, strict=True)
+    ]
+    assert DHEL(TAU)(contest).per_anchor.tolist() == pytest.approx(each, rel=1e-9)
+
+
 def test_a_temperature_learns_in_any_rival_and_gives_way_to_one_that_is_given():
     contest = contests(False)["two towers"]
     learnt = LearnableTemperature(0.1)
