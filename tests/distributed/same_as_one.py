@@ -462,6 +462,12 @@ def libraries(rank: int, world: int) -> None:
     same(rank, world)
 
 
+def rivals(rank: int, world: int) -> None:
+    from rivals_same import same
+
+    same(rank, world)
+
+
 PARTS = {
     part.__name__: part
     for part in (
@@ -476,11 +482,17 @@ PARTS = {
         groups,
         counted,
         libraries,
+        rivals,
     )
 }
 COMPILER = ("torch._dynamo", "torch._inductor.compile_fx", "torch.fx.experimental.symbolic_shapes")
 ADAPTERS = tuple(f"weince.adapters.{name}" for name in ("lightly", "open_clip", "sentence_transformers"))
-BEFORE = {"refused": ADAPTERS, "one_row_each": ADAPTERS[:1], "libraries": ("adapters_same",)}
+BEFORE = {
+    "refused": ADAPTERS,
+    "one_row_each": ADAPTERS[:1],
+    "libraries": ("adapters_same",),
+    "rivals": ("rivals_same",),
+}
 """What takes seconds to import: once, before there are several processes. Any step reaches for the compiler."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 import weince.lab.tasks
 from weince.__main__ import main
 from weince.lab.data.text import load_text, read_pairs
+from weince.lab.rivals import Rivals
 from weince.lab.settings import write
 from weince.lab.tasks.recipe.sentences import SentencesRecipe
 from weince.lab.training.settings import Run
@@ -142,6 +144,30 @@ def test_the_same_seed_gives_the_same_numbers_and_another_one_does_not(recipe, t
     assert trained[0].dev == trained[1].dev
     assert trained[0].mean_weight > 0
     assert len(list(trained[0].encoder)) == 2  # the head stays in training
+
+
+@pytest.mark.parametrize("loss", ["siglip", "infonce-learnt", "dhel"])
+def test_a_loss_learns_its_own_parameters_at_their_rate(loss, recipe, tmp_path, monkeypatch):
+    kept, made = [], WEINCELoss.__init__
+
+    def spy(self, *arguments, **options):
+        made(self, *arguments, **options)
+        kept.append(self)
+
+    monkeypatch.setattr(WEINCELoss, "__init__", spy)
+    own = recipe.model_copy(update={"rivals": Rivals(learning_rate_multiple=50.0), "schedule": "constant"})
+    if loss == "dhel":  # refused by name
+        with pytest.raises(ValueError, match="defined for retrieval"):
+            train_simcse(own, Run("dhel", 0.1, 1), load_text(own), tmp_path, lambda step: None)
+        return
+    steps = []
+    train_simcse(own, Run(loss, 0.1, 1), load_text(own), tmp_path, steps.append)
+    inner = kept[0].inner
+    # Adam moves a parameter by about its learning rate a step: 1e-3 times 50.
+    moved = abs(float(inner.temperature.logit_scale.detach()) - math.log(10))
+    assert 0.02 * len(steps) < moved < 0.06 * len(steps)
+    if loss == "siglip":
+        assert 0.02 * len(steps) < abs(float(inner.bias.detach()) + 10) < 0.06 * len(steps)
 
 
 def test_kept_similarities_give_the_evaluators_number(recipe):

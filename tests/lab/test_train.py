@@ -6,6 +6,7 @@ from safetensors.torch import load_file
 
 import weince.lab.training.contrastive
 from weince.lab.data.sets import load
+from weince.lab.rivals import Rivals
 from weince.lab.training.fit import checkpoints, train
 from weince.lab.training.settings import ImageSettings, Run
 
@@ -40,7 +41,7 @@ def stop_at(epoch):
     return on_epoch
 
 
-@pytest.mark.parametrize("loss", ["infonce", "weince", "weince-released"])
+@pytest.mark.parametrize("loss", ["infonce", "weince", "weince-released", "infonce-learnt"])
 def test_a_stopped_run_ends_like_an_undisturbed_one(loss, images, tmp_path):
     run = Run(loss, 0.2, 5)
     train(RECIPE, run, images, tmp_path / "whole", lambda epoch: None)
@@ -51,6 +52,16 @@ def test_a_stopped_run_ends_like_an_undisturbed_one(loss, images, tmp_path):
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "stopped"))
     assert history(tmp_path / "whole") == history(tmp_path / "stopped")
     assert len(history(tmp_path / "whole")) == 3
+
+
+def test_a_learnt_temperature_has_a_learning_rate_of_its_own(images):
+    recipe = RECIPE.model_copy(update={"rivals": Rivals(learning_rate_multiple=7.0), "schedule": "constant"})
+    model = weince.lab.training.contrastive.Contrastive(recipe, Run("infonce-learnt", 0.2, 5), images)
+    encoder, of_loss = model.configure_optimizers().param_groups
+    assert encoder["lr"] == recipe.learning_rate
+    assert of_loss["lr"] == pytest.approx(7 * recipe.learning_rate)
+    assert [id(p) for p in of_loss["params"]] == [id(p) for p in model.criterion.parameters()]
+    assert len(encoder["params"]) + 1 == len(list(model.parameters()))
 
 
 def test_a_compiled_encoder_learns_the_same_and_keeps_its_names(images, tmp_path):

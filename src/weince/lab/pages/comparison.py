@@ -182,14 +182,13 @@ def _other(row: Mapping[str, Any], protocol: str, metric: str) -> dict[str, Any]
 
 
 def _runs(result: Mapping[str, Any]) -> _Table:
+    metrics = [m for m in result["metrics"] if all(m in run["validation"] for run in result["runs"])]
     rows = []
     for run in result["runs"]:
         title = result["plan"]["arms"][run["arm"]].get("title") or run["arm"]
-        scores = [
-            {"text": f"{100 * run['validation'][m]:.1f}", "value": run["validation"][m]} for m in result["metrics"]
-        ]
+        scores = [{"text": f"{100 * run['validation'][m]:.1f}", "value": run["validation"][m]} for m in metrics]
         rows.append([f"{title} {words(run['settings'])}".strip(), run["seed"], *scores, run["seconds"]])
-    columns = ["run", "seed", *result["metrics"].values(), "train, s"]
+    columns = ["run", "seed", *(result["metrics"][m] for m in metrics), "train, s"]
     return _Table(f"Validation scores of {count(len(rows), 'run')}, x 100", columns, rows)
 
 

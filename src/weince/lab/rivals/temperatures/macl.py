@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from weince.checks import check_number
 from weince.lab.rivals.rival import Rival, Rows
@@ -44,9 +44,12 @@ class MACL(Rival):
         factor = 1 + self.alpha * (self.alignment(rows) - self.threshold)
         logits = rows.similarity / (rows.temperature * factor.clamp_min(LEAST_FACTOR))
         positive = rows.roles.positives(logits, rows.nowhere)
-        everyone = torch.logaddexp(torch.logsumexp(positive, dim=1), rows.lost(logits))
-        there = positive > rows.nowhere
-        log_p = torch.where(there, positive - everyone.unsqueeze(1), -1.0)
+        there, lost = positive > rows.nowhere, rows.lost(logits)
+        if rows.roles.only is not None:  # keeps the digits of 1 - p, which is small once training goes well
+            log_p = nn.functional.logsigmoid(positive - lost.unsqueeze(1))
+        else:
+            everyone = torch.logaddexp(torch.logsumexp(positive, dim=1), lost)
+            log_p = torch.where(there, positive - everyone.unsqueeze(1), -1.0)
         weight = 1 / (-torch.expm1(log_p.detach())).clamp_min(LEAST_LOST)
         each = torch.where(there, -weight * log_p, 0.0).sum(dim=1)
         return each / there.sum(dim=1).clamp_min(1)
