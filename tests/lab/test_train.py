@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 import weince.lab.training.contrastive
 from weince.lab.data.sets import load
 from weince.lab.rivals import Rivals
+from weince.lab.training.contrastive import Contrastive
 from weince.lab.training.fit import checkpoints, train
 from weince.lab.training.settings import ImageSettings, Run
 
@@ -41,14 +42,17 @@ def stop_at(epoch):
     return on_epoch
 
 
-@pytest.mark.parametrize("loss", ["infonce", "weince", "weince-released", "infonce-learnt"])
-def test_a_stopped_run_ends_like_an_undisturbed_one(loss, images, tmp_path):
-    run = Run(loss, 0.2, 5)
-    train(RECIPE, run, images, tmp_path / "whole", lambda epoch: None)
+@pytest.mark.parametrize(
+    ("loss", "queue"),
+    [("infonce", None), ("weince", None), ("weince-released", None), ("infonce-learnt", None), ("weince", 600)],
+)
+def test_a_stopped_run_ends_like_an_undisturbed_one(loss, queue, images, tmp_path):
+    run, recipe = Run(loss, 0.2, 5), RECIPE.model_copy(update={"queue": queue})
+    train(recipe, run, images, tmp_path / "whole", lambda epoch: None)
     with pytest.raises(KeyboardInterrupt):
-        train(RECIPE, run, images, tmp_path / "stopped", stop_at(2))
+        train(recipe, run, images, tmp_path / "stopped", stop_at(2))
     assert len(checkpoints(tmp_path / "stopped")) == 1
-    train(RECIPE, run, images, tmp_path / "stopped", lambda epoch: None)
+    train(recipe, run, images, tmp_path / "stopped", lambda epoch: None)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "stopped"))
     assert history(tmp_path / "whole") == history(tmp_path / "stopped")
     assert len(history(tmp_path / "whole")) == 3
@@ -102,8 +106,8 @@ def test_both_losses_see_the_same_images_views_and_initial_weights(images, tmp_p
     seen = {}
     make = weince.lab.training.contrastive.make_criterion
 
-    def recording(loss, *settings):
-        criterion = make(loss, *settings)
+    def recording(loss, *settings, **queue):
+        criterion = make(loss, *settings, **queue)
         criterion.register_forward_pre_hook(
             lambda _, z: seen.setdefault(loss, []).append(torch.cat(z).detach().clone())
         )
@@ -134,3 +138,34 @@ def test_the_loss_goes_down(images, tmp_path):
     train(ImageSettings(epochs=6, device="cpu"), Run("weince", 0.2, 5), images, tmp_path, lambda epoch: None)
     losses = [float(row["loss"]) for row in history(tmp_path)]
     assert losses[-1] < losses[0] - 0.3
+
+
+def test_with_a_queue_a_momentum_encoder_makes_the_keys_which_stay_as_negatives(images):
+    recipe = RECIPE.model_copy(update={"queue": 300, "momentum": 0.75})
+    model = Contrastive(recipe, Run("infonce", 0.1, 5), images)
+    model.log = lambda *args, **more: None
+    optimizer = model.configure_optimizers()["optimizer"]
+    assert len(optimizer.param_groups[0]["params"]) == len(
+        [*model.encoder.parameters(), *model.projection.parameters()]
+    )
+    halves = [*model.encoder.parameters(), *model.projection.parameters()]
+    for held, own in zip(model.keys.parameters(), halves, strict=True):
+        assert torch.equal(held, own)
+        assert not held.requires_grad
+    torch.manual_seed(0)
+    loss = model.training_step(torch.arange(256))
+    assert loss.item() == 0  # nothing in the queue yet
+    held = [value.clone() for value in model.keys.parameters()]
+    with torch.no_grad():
+        for value in [*model.encoder.parameters(), *model.projection.parameters()]:
+            value.add_(1.0)
+    loss = model.training_step(torch.arange(256))
+    loss.backward()
+    assert loss.item() > 1
+    assert int(model.criterion.queue.seen) == 512
+    for before, now, own in zip(
+        held, model.keys.parameters(), [*model.encoder.parameters(), *model.projection.parameters()], strict=True
+    ):
+        assert torch.allclose(now, 0.75 * before + 0.25 * own, atol=1e-6)
+        assert now.grad is None
+        assert own.grad is not None

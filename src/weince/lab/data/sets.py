@@ -198,13 +198,28 @@ def _parts(images: Images, size: float, recipe: ImageData, what: str) -> tuple[I
     """What is left, and a stratified part of `size` (a share, or a count)."""
     from sklearn.model_selection import train_test_split
 
+    labels = images.labels.numpy()
     try:
         left, part = train_test_split(
-            np.arange(len(images.labels)),
-            test_size=size,
-            stratify=images.labels.numpy(),
-            random_state=recipe.split_seed,
+            np.arange(len(labels)), test_size=size, stratify=labels, random_state=recipe.split_seed
         )
     except ValueError as error:
-        raise UserError(f"The images cannot be split evenly over the classes by {what}: {error}") from None
+        found = _class_by_class(labels, size if size < 1 else size / len(labels), recipe.split_seed)
+        if found is None:
+            raise UserError(f"The images cannot be split evenly over the classes by {what}: {error}") from None
+        left, part = found
     return images.take(np.sort(left)), images.take(np.sort(part))
+
+
+def _class_by_class(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """The split where there are fewer images than scikit-learn needs: about that share of every class, at least one
+    image on either side; None where a class has a single image, or where that is far from the share."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    away = []
+    for label in np.unique(labels):
+        own = order[labels[order] == label]
+        if len(own) < 2:
+            return None
+        away.append(own[: min(max(1, round(share * len(own))), len(own) - 1)])
+    part = np.concatenate(away)
+    return (np.setdiff1d(np.arange(len(labels)), part), part) if abs(len(part) / len(labels) - share) <= 0.25 else None

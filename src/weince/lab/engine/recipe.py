@@ -106,6 +106,7 @@ class Comparison(Placed):
         unknown = {arm.loss for arm in self.arms.values()} - set(self.TITLES)
         if unknown:
             raise ValueError(f"`arms`: {', '.join(sorted(unknown))} is no loss. Known: {', '.join(self.TITLES)}")
+        self.check_losses()
         for name, arm in (self.arms or {}).items():
             for settings in [arm.example] if arm.drawn else arm.grid:
                 try:
@@ -124,6 +125,9 @@ class Comparison(Placed):
     def evaluations(self) -> tuple[str, ...]:
         """Of what is reported, beside the task's own."""
         return ()
+
+    def check_losses(self) -> None:
+        """Refuse, as ValueError, losses that this recipe's setup has not."""
 
     def check_places(self) -> None:
         """Refuse what needs no reading to be refused."""

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from weince.gate import Gate
 from weince.lab.engine.plan import Arm, Usual
 from weince.lab.engine.recipe import Comparison
-from weince.lab.rivals import NAMES, Loss, Rivals, Setup, defined_for, grid_of, reserve_of
+from weince.lab.rivals import ENTRIES, NAMES, Loss, Rivals, Setup, defined_for, grid_of, reserve_of
 from weince.lab.training.settings import HeadSettings
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 __all__ = ["HeadComparison", "TunedLosses"]
 
+SETTINGS = 6
+"""That a loss with a grid of its own tries."""
 SIX = (0.03, 0.05, 0.07, 0.1, 0.2, 0.5)
 
 
@@ -36,12 +35,17 @@ class TunedLosses(Comparison):
         """Where its losses are used."""
         return self.SETUP
 
-    @model_validator(mode="after")
-    def _has_losses_of_its_setup(self) -> Self:
+    def check_losses(self) -> None:
+        """Those of its setup alone, and as many temperatures as settings of other losses."""
         asked = {arm.loss for arm in self.arms.values()} or set(self.losses)
         if wrong := [loss for loss in NAMES if loss in asked and loss not in defined_for(self.setup)]:
             raise ValueError(f"{', '.join(wrong)}: not defined for {self.setup.replace('-', ' ')}")
-        return self
+        own = [one for one in self.losses if ENTRIES[one].grid and "temperatures" not in ENTRIES[one].grid.values()]
+        if own and not self.arms and len(self.temperatures) != SETTINGS:
+            raise ValueError(
+                f"all try equally many settings: {', '.join(own)} try {SETTINGS} of their own, so `temperatures` "
+                f"should be {SETTINGS}; found {len(self.temperatures)}"
+            )
 
     def tried(self, loss: str) -> Arm:
         """The registry's grid and reserve."""
