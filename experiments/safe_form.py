@@ -54,7 +54,8 @@ class Form:
         tau: temperature.
         weight: lambda: "paper"; "hardest", nearness alone with the 5 % quantile; "fall", from 1 to 0 linearly at
             `until` of the training; "rise", from 0 to 1; "unwon", 1 - the positives' share of the anchor's softmax;
-            "unwon batch", its mean; or a number.
+            "unwon batch", its mean; "beaten", the share of anchors whose hardest negative beats their positives;
+            or a number.
         slope: beta: "anchor", the fit; "batch", its mean; "frozen", the batch's at the end of the warm-up;
             "matched", (c + rho) / tau, so that curve and s / tau are equally steep at the hardest negative; or a number.
         least, most: bounds on a measured slope.
@@ -114,6 +115,8 @@ FORMS: dict[str, list[Form]] = {
     "frozen slope": over(Form(slope="frozen"), tail=(0.1, 0.1, 0.3, 0.3), warm=(0.1, 0.25, 0.1, 0.25)),
     "negatives": over(Form(side="negatives", most=8.0), tau=TAUS),
     "hardest": over(Form(weight="hardest", most=8.0), tau=TAUS),
+    "beaten": over(Form(weight="beaten", most=8.0), tau=TAUS),
+    "beaten late": over(Form(weight="beaten", most=8.0, warm=0.25), tau=TAUS),
     "rise": over(Form(weight="rise", most=8.0), tau=TAUS),
 }
 
@@ -132,6 +135,7 @@ class SafeLoss(ContestLoss):
         self.call += 1
         s, roles = contest.similarity(), contest.roles()
         nowhere = torch.finfo(s.dtype).min
+        counted = roles.positive_count().squeeze(1) > 0
         with torch.no_grad():
             rule = TailRule(form.tail, 32, "line", True, True)
             low = roles.only_negatives(s, float("-inf"))
@@ -139,9 +143,10 @@ class SafeLoss(ContestLoss):
             plain = roles.only_negatives(s / form.tau, nowhere).logsumexp(1)
             positive = roles.positives(s / form.tau, nowhere).logsumexp(1)
             unwon = torch.sigmoid(plain - positive)
-            weight, slope = self._weight(tail, unwon, time_), self._slope(tail, time_)
+            wins = roles.positives(s, -2.0).amax(1) >= 1 - tail.nearness
+            beaten = (counted & ~wins).sum() / counted.sum().clamp_min(1)
+            weight, slope = self._weight(tail, unwon, beaten, time_), self._slope(tail, time_)
             if self.call % max(1, self.calls // 50) == 0:
-                beaten = (roles.positives(s, -2.0).amax(1) < 1 - tail.nearness).float().mean()
                 seen = weight.mean(), slope.mean(), end_of(tail).place, beaten
                 self.seen.append([float(value) for value in seen])
             weight, slope = weight.unsqueeze(1), slope.unsqueeze(1)
@@ -159,7 +164,6 @@ class SafeLoss(ContestLoss):
                 both = keep * straight + weight * curve
                 of_positives = straight if form.side == "negatives" else both
                 losses = self._of(roles, of_positives, straight if form.side == "positives" else both)
-        counted = roles.positive_count().squeeze(1) > 0
         found = output_of(losses)
         loss = losses.sum() / counted.sum().clamp_min(1)
         return found._replace(loss=loss, weight=weight.squeeze(1), slope=slope.squeeze(1), tail=tail, counted=counted)
@@ -169,7 +173,7 @@ class SafeLoss(ContestLoss):
         nowhere = torch.finfo(of_negatives.dtype).min
         return per_anchor_loss(roles.positives(of_positives, nowhere), roles.only_negatives(of_negatives, nowhere))
 
-    def _weight(self, tail: Any, unwon: Tensor, time_: float) -> Tensor:
+    def _weight(self, tail: Any, unwon: Tensor, beaten: Tensor, time_: float) -> Tensor:
         rule = self.form.weight
         if rule == "paper":
             return mix(tail, Gate()).weight  # pyright: ignore
@@ -179,6 +183,8 @@ class SafeLoss(ContestLoss):
             weight = unwon
         elif rule == "unwon batch":
             weight = unwon.mean().expand_as(unwon)
+        elif rule == "beaten":
+            weight = beaten.expand_as(unwon)
         elif rule == "fall":
             weight = torch.full_like(unwon, max(0.0, 1 - time_ / self.form.until))
         else:
