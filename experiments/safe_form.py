@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from weince import ContestLoss, Gate, LossOutput
 from weince.contest import Contest
-from weince.evidence import end_of
+from weince.evidence import end_of, end_weight
 from weince.formula import per_anchor_loss
 from weince.gate import mix
 from weince.lab.intervals import paired
@@ -57,7 +57,7 @@ class Form:
         weight: lambda: "paper"; "hardest", nearness alone with the 5 % quantile; "fall", from 1 to 0 linearly at
             `until` of the training; "rise", from 0 to 1; "unwon", 1 - the positives' share of the anchor's softmax;
             "unwon batch", its mean; "beaten", the share of anchors whose hardest negative beats their positives;
-            or a number.
+            "beaten end", that times the endpoint's evidence; or a number.
         slope: beta: "anchor", the fit; "batch", its mean; "frozen", the batch's at the end of the warm-up;
             "matched", (c + rho) / tau, so that curve and s / tau are equally steep at the hardest negative; or a
             number.
@@ -120,6 +120,7 @@ FORMS: dict[str, list[Form]] = {
     "hardest": over(Form(weight="hardest", most=8.0), tau=TAUS),
     "beaten": over(Form(weight="beaten", most=8.0), tau=TAUS),
     "beaten late": over(Form(weight="beaten", most=8.0, warm=0.25), tau=TAUS),
+    "beaten end": over(Form(weight="beaten end", most=8.0), tau=TAUS),
     "rise": over(Form(weight="rise", most=8.0), tau=TAUS),
 }
 
@@ -188,6 +189,8 @@ class SafeLoss(ContestLoss):
             weight = unwon.mean().expand_as(unwon)
         elif rule == "beaten":
             weight = beaten.expand_as(unwon)
+        elif rule == "beaten end":
+            weight = beaten * end_weight(tail, end_of(tail), 10.0)
         elif rule == "fall":
             weight = torch.full_like(unwon, max(0.0, 1 - time_ / self.form.until))
         else:
