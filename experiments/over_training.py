@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tomli_w
 from leaderboard import NEVER, RESULTS, TABLES
 
+from weince.lab.engine.recipe import Comparison
 from weince.lab.intervals import paired
 from weince.lab.pages.board import loss_of
+from weince.lab.settings import write
 from weince.lab.tasks import recipe_class
-from weince.shell.files import read_json, write_json
+from weince.shell.files import read_json, write_json, write_text
 
 OUT = Path(__file__).with_name("over_training.csv")
 REFERENCE = "infonce"
@@ -81,7 +82,7 @@ def between_looks(epochs: int) -> int:
     return min(even, key=lambda step: abs(np.log(step * LOOKS / epochs)))
 
 
-def recipe_of(result: Mapping[str, Any], times: int, seeds: Sequence[int]) -> dict[str, Any]:
+def recipe_of(result: Mapping[str, Any], times: int, seeds: Sequence[int]) -> Comparison:
     """The recipe of a table, `times` as long, with the arms of `arms_of`."""
     kind = recipe_class(result["task"])
     settings = {key: value for key, value in result["settings"].items()
@@ -89,7 +90,8 @@ def recipe_of(result: Mapping[str, Any], times: int, seeds: Sequence[int]) -> di
     settings["epochs"] *= times
     if "validate_every" in kind.model_fields:
         settings["validate_every"] = between_looks(settings["epochs"])
-    return {**settings, "seeds": list(seeds), "confirm_seeds": [], "widen": 0, "arms": arms_of(result)}
+    arms = {"seeds": tuple(seeds), "confirm_seeds": (), "widen": 0, "arms": arms_of(result)}
+    return kind(**settings, **arms, name=f"{result['name']}-x{times}")
 
 
 def as_kept(result: Mapping[str, Any], table: str, times: int) -> dict[str, Any]:
@@ -168,15 +170,15 @@ def table(name: str, output: Path) -> dict[str, Any]:
     return read_json(next((path for path in paths if path.is_file()), paths[0]))
 
 
-def trained(name: str, recipe: Mapping[str, Any], data: Path, output: Path, workers: str) -> dict[str, Any]:
+def trained(recipe: Comparison, data: Path, output: Path, workers: str) -> dict[str, Any]:
     """Carry out a recipe; seconds where it is finished."""
-    output.mkdir(parents=True, exist_ok=True)
-    path = output / f"{name}.toml"
-    told = f"# Settings were chosen in {name.rpartition('-x')[0]}, at its own length: one for each loss.\n"
-    path.write_text(told + tomli_w.dumps(dict(recipe)), encoding="utf-8")
-    subprocess.run([sys.executable, "-m", "weince", "compare", str(path), "--data-dir", str(data),
-                    "--output", str(output), "--workers", workers], check=True)  # fmt: skip
-    return read_json(output / name / "result.json")
+    path = output / f"{recipe.name}.toml"
+    table, _, times = recipe.name.rpartition("-x")
+    told = f"# {table} at {times} times its epochs; the setting of each loss was chosen there, at its own length.\n"
+    write_text(path, told + write(recipe))
+    command = ["compare", str(path), "--data-dir", str(data), "--output", str(output), "--workers", workers]
+    subprocess.run([sys.executable, "-m", "weince", *command], check=True)
+    return read_json(output / recipe.name / "result.json")
 
 
 def lengthened(name: str, asked: argparse.Namespace) -> None:
@@ -189,13 +191,13 @@ def lengthened(name: str, asked: argparse.Namespace) -> None:
     ends: dict[int, float] = {}
     for times in [1, *asked.lengths] if curves else asked.lengths:
         recipe = recipe_of(held, times, seeds)
-        result = trained(f"{name}-x{times}", recipe, asked.data / TABLES[name].data, asked.output, asked.workers)
+        result = trained(recipe, asked.data / TABLES[name].data, asked.output, asked.workers)
         if times == 1:
             ends = ends_of(result)
         else:
             write_json(RESULTS / f"{name}-x{times}.json", as_kept(result, name, times))
         if curves:
-            rows = table_of(steps_to(result, ends), recipe["epochs"])
+            rows = table_of(steps_to(result, ends), result["settings"]["epochs"])
             whole = {"table": name, "times": times, "commit": result["made"]["commit"]}
             write_steps([{**whole, **row} for row in rows])
             print("\n".join(f"{name} x{times}: {row}" for row in rows), flush=True)

@@ -24,6 +24,7 @@ from weince.lab.engine.plan import Arm, Plan, Point
 from weince.lab.intervals import paired
 from weince.lab.pages.board import board_of
 from weince.lab.pages.results import read_results
+from weince.lab.settings import write
 from weince.lab.tasks.recipe.texts import TextsRecipe
 from weince.shell.files import write_json
 
@@ -86,10 +87,13 @@ def test_arms_have_the_chosen_settings_and_the_other_loss_is_the_best_on_validat
 
 def test_a_longer_recipe_is_the_same_but_for_epochs_arms_and_seeds():
     held = result()
-    longer = TextsRecipe(**{"name": "task-x3", **recipe_of(held, 3, SEEDS)})
+    longer = recipe_of(held, 3, SEEDS)
+    assert isinstance(longer, TextsRecipe)
+    assert longer.name == "task-x3"
     assert (longer.epochs, longer.validate_every, longer.shots) == (12, 1, 5)
     assert (longer.seeds, longer.confirm_seeds, longer.data_dir) == (SEEDS, (), None)
     plan = longer.plan()
+    assert write(longer).count("[arms.") == 5
     assert plan.arms["dcl"].grid == [{"temperature": 0.1}]
     assert {plan.count(arm) for arm in plan.arms} == {1}
     assert {point.seeds for point in plan.points()} == {(seed,) for seed in SEEDS}
