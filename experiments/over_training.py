@@ -8,7 +8,8 @@ about 30 looks at the validation data. results/NAME-x3.json and NAME-x10.json ar
 over training. The run at length 1 stays in OUTPUT/NAME-x1: the table has its scores, it adds the curves.
 
 over_training.csv: when does each loss first reach the validation score with which InfoNCE of the same seed ends at
-length 1? Where a seed never does, no mean is given.
+length 1? Means are over the seeds that do, ratios over those of which InfoNCE does too: where `reached` is below
+`seeds` they flatter the loss.
 """
 
 from __future__ import annotations
@@ -134,18 +135,20 @@ def _runs(result: Mapping[str, Any], row: Mapping[str, Any]) -> list[Mapping[str
 
 
 def table_of(steps: Steps, epochs: int) -> list[dict[str, Any]]:
-    """A row a loss: mean share and epochs over seeds, and the ratio to InfoNCE, a geometric mean paired by seed."""
+    """A row a loss: mean share and epochs, and the ratio to InfoNCE, a geometric mean over the seeds of `pairs`."""
     rows, reference = [], steps[REFERENCE]
     for loss, own in steps.items():
         reached = {seed: share for seed, share in own.items() if share is not None}
         row: dict[str, Any] = {"loss": loss, "seeds": len(own), "reached": len(reached)}
-        if own and len(reached) == len(own):
+        if reached:
             share = float(np.mean(list(reached.values())))
             row |= {"share": share, "epochs": share * epochs}
-            logs = [np.log(share / other) for seed, share in reached.items() if (other := reference.get(seed))]
-            if loss != REFERENCE and len(logs) == len(own):
-                for key, bound in zip(("ratio", "low", "high"), paired(logs), strict=True):
-                    row[key] = None if bound is None else float(np.exp(bound))
+        logs = [np.log(share / other) for seed, share in reached.items() if (other := reference.get(seed))]
+        if loss != REFERENCE:
+            row["pairs"] = len(logs)
+        if loss != REFERENCE and logs:
+            for key, bound in zip(("ratio", "low", "high"), paired(logs), strict=True):
+                row[key] = None if bound is None else float(np.exp(bound))
         rows.append(row)
     return rows
 

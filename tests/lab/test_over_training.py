@@ -126,16 +126,18 @@ def test_each_seed_has_the_score_with_which_its_infonce_ends():
     assert ends_of(result()) == {seed: 0.6 + 0.01 * seed for seed in SEEDS}
 
 
-def test_the_table_has_means_and_ratios_only_where_every_seed_arrives():
+def test_the_table_has_means_of_the_seeds_that_arrive_and_ratios_paired_by_seed():
     steps = {"infonce": {1: 1.0, 2: 0.5, 3: 1.0}, "weince": {1: 0.5, 2: 0.5, 3: 0.5}, "weibit": {1: 0.5, 2: None}}
     own, weince, weibit = table_of(steps, 60)
     assert own == {"loss": "infonce", "seeds": 3, "reached": 3, "share": pytest.approx(5 / 6), "epochs": 50.0}
     expected = np.exp(paired([np.log(0.5), 0.0, np.log(0.5)]))
     assert [weince[key] for key in ("ratio", "low", "high")] == pytest.approx(expected)
-    assert weibit == {"loss": "weibit", "seeds": 2, "reached": 1}
-    never = table_of({**steps, "infonce": {1: None, 2: 0.5, 3: 1.0}}, 60)[1]
-    assert "share" in never
-    assert "ratio" not in never
+    assert weince["pairs"] == 3
+    assert (weibit["seeds"], weibit["reached"], weibit["epochs"], weibit["pairs"]) == (2, 1, 30.0, 1)
+    assert (weibit["ratio"], weibit["low"]) == (0.5, None)
+    _, fewer, never = table_of({"infonce": {1: None, 2: 0.5}, "weince": {1: 0.5, 2: 1.0}, "weibit": {1: None}}, 60)
+    assert (fewer["reached"], fewer["pairs"], fewer["ratio"]) == (2, 1, 2.0)
+    assert never == {"loss": "weibit", "seeds": 1, "reached": 0, "pairs": 0}
 
 
 def test_rows_of_one_table_and_length_are_replaced(tmp_path):
