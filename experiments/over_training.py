@@ -97,10 +97,9 @@ def recipe_of(result: Mapping[str, Any], times: int, seeds: Sequence[int]) -> Co
 
 def as_kept(result: Mapping[str, Any], table: str, times: int) -> dict[str, Any]:
     """A result as results/ keeps it: without places on this machine, and told where its settings come from."""
-    places = recipe_class(result["task"]).PLACES
-    told = f"settings as chosen in {table}, at its own length; trained for {times} times its epochs"
-    return {**result, "facts": [*result["facts"], told],
-            "settings": {key: value for key, value in result["settings"].items() if key not in places}}  # fmt: skip
+    settings = recipe_class(result["task"])(**result["settings"]).told()
+    fact = f"settings as chosen in {table}, at its own length; trained for {times} times its epochs"
+    return {**result, "facts": [*result["facts"], fact], "settings": settings}
 
 
 def ends_of(result: Mapping[str, Any]) -> dict[int, float]:
