@@ -37,18 +37,8 @@ REFERENCE = "infonce"
 FORMS = (REFERENCE, "weince", "endpoint", "weibit")
 LOOKS = 30
 COLUMNS: tuple[str, ...] = (
-    "table",
-    "times",
-    "loss",
-    "seeds",
-    "reached",
-    "share",
-    "epochs",
-    "ratio",
-    "low",
-    "high",
-    "commit",
-)
+    "table", "times", "loss", "seeds", "reached", "share", "epochs", "pairs", "ratio", "low", "high", "commit",
+)  # fmt: skip
 REPLACED = {"losses", "temperatures", "arms", "seeds", "confirm_seeds", "sampler", "draws", "widen", "name"}
 """Settings of a table that its longer runs do not share."""
 Steps = dict[str, dict[int, float | None]]

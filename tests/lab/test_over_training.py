@@ -144,9 +144,12 @@ def test_rows_of_one_table_and_length_are_replaced(tmp_path):
     out = tmp_path / "steps.csv"
     write_steps([{"table": "a", "times": 1, "loss": "infonce", "share": 0.5}], out)
     write_steps([{"table": "a", "times": 3, "loss": "infonce", "share": 1 / 3}], out)
-    write_steps([{"table": "a", "times": 1, "loss": "infonce", "share": 0.75}], out)
+    rows = table_of({"infonce": {1: 0.75, 2: 0.75}}, 10)
+    write_steps([{"table": "a", "times": 1, "commit": "f" * 40, **row} for row in rows], out)
     with out.open(newline="") as file:
         assert [(row["times"], row["share"]) for row in csv.DictReader(file)] == [("3", "0.3333"), ("1", "0.75")]
+    write_steps([{"table": "a", "times": 3, **row} for row in table_of({"infonce": {1: 0.5}, "dcl": {1: 0.5}}, 9)], out)
+    assert "a,3,dcl,1,1,0.5,4.5,1,1,,,\n" in out.read_text()
 
 
 def test_a_leaderboard_draws_what_is_kept(tmp_path):
