@@ -165,7 +165,8 @@ def board_of(results: Sequence[Mapping[str, Any]]) -> Board:
     for study in sorted(studies, key=lambda one: one.times):
         if any(other.times != 1 for other in studies if other.task == study.task):
             lengths.setdefault(study.task, {})[study.times] = _cells(study, study.result["select_by"])
-    tuned = all(row["kind"] == "tuned" for study in studies for row in _rows(study.result).get(reference, [])[:1])
+    # A longer run has the settings that were chosen at the task's own length.
+    tuned = all(row["kind"] == "tuned" for study in own.values() for row in _rows(study.result)[reference][:1])
     title = f"{'tuned ' if tuned else ''}{titles[reference]}"
     return Board(own, reference, title, tables, dict(sorted(lengths.items())), titles)
 
