@@ -31,7 +31,7 @@ from weince.evidence import end_of, end_weight
 from weince.formula import per_anchor_loss
 from weince.gate import mix
 from weince.lab.intervals import paired
-from weince.lab.rivals.dense_contest import OfTwoViews, output_of
+from weince.lab.rivals import in_setup
 from weince.setups import labelled, swapped, two_towers
 from weince.shell.provenance import provenance
 from weince.tail import TailRule, measure_tail
@@ -168,9 +168,8 @@ class SafeLoss(ContestLoss):
                 both = keep * straight + weight * curve
                 of_positives = straight if form.side == "negatives" else both
                 losses = self._of(roles, of_positives, straight if form.side == "positives" else both)
-        found = output_of(losses)
         loss = losses.sum() / counted.sum().clamp_min(1)
-        return found._replace(loss=loss, weight=weight.squeeze(1), slope=slope.squeeze(1), tail=tail, counted=counted)
+        return LossOutput(loss, losses, weight.squeeze(1), slope.squeeze(1), tail, counted)
 
     @staticmethod
     def _of(roles: Any, of_positives: Tensor, of_negatives: Tensor) -> Tensor:
@@ -359,7 +358,7 @@ def run_images(data: Path, form: Form, seed: int) -> tuple[dict[str, float], Saf
     )
     splits = load(recipe)
     loss = SafeLoss(form, 12 * (len(splits.pretraining.labels) // 256))
-    contrastive.make_criterion = lambda *of: OfTwoViews(loss)
+    contrastive.make_criterion = lambda *of, **more: in_setup(loss, "two-views")
     with tempfile.TemporaryDirectory() as folder:
         model = train(recipe, Run("weince", form.tau, seed), splits.pretraining, Path(folder), lambda epoch: None).model
     encoder, both = freeze(model.encoder), freeze(nn.Sequential(model.encoder, model.projection))

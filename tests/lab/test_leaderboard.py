@@ -166,9 +166,9 @@ def test_the_lead_counts_before_and_after_the_correction(results):
         "WEINCE wins most: better than tuned InfoNCE on 1 of 2 tasks, on 1 after the correction for 6 comparisons.",
         "WEINCE, of 2 tasks: better than tuned InfoNCE on 1, not told apart on 1, worse on 0. "
         "After the correction: 1, 1 and 0.",
-        "weince-endpoint, of 1 task: better than tuned InfoNCE on 1, not told apart on 0, worse on 0. "
+        "WEINCE, endpoint, of 1 task: better than tuned InfoNCE on 1, not told apart on 0, worse on 0. "
         "After the correction: 0, 1 and 0.",
-        "weibit, of 2 tasks: better than tuned InfoNCE on 0, not told apart on 1, worse on 1. "
+        "Weibit, of 2 tasks: better than tuned InfoNCE on 0, not told apart on 1, worse on 1. "
         "After the correction: 0, 1 and 1.",
     ]
     assert lead(board_of([result("a", {"weince": SAME})]))[0] == "No loss is better than tuned InfoNCE on any task."
@@ -183,7 +183,7 @@ def test_other_lengths_are_a_figure_of_their_own(results):
     assert "WEINCE +2.0 at 1, +0.0 at 3, -3.0 at 10" in drawn["Gain over training"].drawings[0][1]
     said = drawn["Score over temperature"].drawings[0][1]
     assert "WEINCE best at 0.1 with 50.0" in said
-    assert "weibit, without a temperature, 50.0" in said
+    assert "Weibit, without a temperature, 50.0" in said
 
 
 def test_numbers_lie_in_json_and_csv_and_every_study_has_its_page(results, tmp_path):
@@ -301,7 +301,7 @@ def test_a_page_owes_its_readers_nothing_is_sorted_and_leads_to_its_studies(resu
             assert table.locator("thead th").nth(3).get_attribute("aria-sort") == "ascending"
             table.locator("thead button").nth(1).click()  # the first task
             assert table.locator("tbody th").evaluate_all("all => all.map(one => one.firstChild.data)") == [
-                "WEINCE", "weibit", "InfoNCE", "DCL", "weince-endpoint",
+                "WEINCE", "Weibit", "InfoNCE", "DCL", "WEINCE, endpoint",
             ]  # fmt: skip
             shown.select_option("#score", "kNN accuracy")
             assert [one.is_visible() for one in shown.locator("table.board").all()] == [False, True]

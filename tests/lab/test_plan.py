@@ -19,7 +19,7 @@ def recipe_of(text, tmp_path):
 
 
 def test_every_recipe_of_the_package_is_one_and_is_written_as_it_was_read(tmp_path):
-    assert len(recipes()) == 19
+    assert len(recipes()) == 23
     for name in recipes():
         settings = named(name)
         kind = recipe_class(settings["task"])

@@ -8,6 +8,7 @@ not.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from weince.lab.data.sets import LAYOUTS, find
 from weince.lab.engine.recipe import Comparison
 from weince.lab.intervals import Interval, paired
 from weince.lab.published import Published, published
-from weince.lab.tasks import named, recipe_class, recipes
+from weince.lab.tasks import NAMES, named, recipe_class, recipes
 from weince.lab.tasks.recipe.images import ImagesRecipe
 from weince.shell.errors import UserError
 from weince.shell.files import read_json
@@ -26,6 +27,8 @@ from weince.shell.words import count
 
 __all__ = ["COMPARED", "Line", "Score", "collected", "tidy_lines"]
 
+TASKS = ("images", "sentences")
+"""Of the paper."""
 COMPARED = ("infonce", "weince", "weince-released")
 IMAGES = {
     "digits": 1_797,
@@ -107,9 +110,10 @@ def collected(results: Path, runs: Path, data_dir: Path) -> tuple[list[Line], li
     """
     if not results.is_dir():
         raise UserError(f"Option RESULTS: should be a folder of results, NAME.json. Found no folder {results}.")
-    known = {name: _recipe(name) for name in recipes()}
+    known = {name: recipe for name in recipes() if (recipe := _recipe(name)).task in TASKS}
     paths = {path.parent.name: path for path in sorted(runs.glob("*/result.json"))}
     paths |= {path.stem: path for path in sorted(results.glob("*.json"))}
+    paths = {name: path for name, path in paths.items() if not _of_another_task(path)}
     names = list(dict.fromkeys(row.recipe for row in published()))
     rows = sorted(published(), key=lambda row: names.index(row.recipe))
     of = [_line(row.recipe, "published", row.metric, row, known, paths, runs, data_dir) for row in rows]
@@ -191,6 +195,15 @@ def _line(
     because = "" if scores else f"its results have no {metric}"
     where = (name, found.benchmark, found.encoder, metric, protocol, row)
     return Line(*where, scores, differences, found.budget, found.made, because)
+
+
+def _of_another_task(path: Path) -> bool:
+    """Whether a result is of a task that the paper has not; one that cannot be read is refused later, by name."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("task") in set(NAMES) - set(TASKS)
 
 
 def _what(recipe: Comparison | None) -> tuple[str, str]:
