@@ -163,7 +163,7 @@ def test_what_follows_another_arm_is_no_loss_that_was_tuned():
 
 def test_the_lead_counts_before_and_after_the_correction(results):
     assert lead(board_of(results)) == [
-        "WEINCE wins most: better than tuned InfoNCE on 1 of 2 tasks, on 1 after the correction for 6 comparisons.",
+        "WEINCE wins most: better than tuned InfoNCE on 1 of its 2 tasks, on 1 after the correction for 6 comparisons.",
         "WEINCE, of 2 tasks: better than tuned InfoNCE on 1, not told apart on 1, worse on 0. "
         "After the correction: 1, 1 and 0.",
         "WEINCE, endpoint, of 1 task: better than tuned InfoNCE on 1, not told apart on 0, worse on 0. "

@@ -32,15 +32,17 @@ def wins(row: Row) -> tuple[int, int]:
 
 
 def _winner(board: Board, rows: Sequence[Row]) -> str:
-    tasks, number = count(len(board.studies), "task"), board.tables[0].comparisons
+    number = board.tables[0].comparisons
     most = max((wins(row) for row in rows), default=(0, 0))
     if most[0] == 0:
         return f"No loss is better than {board.title} on any task."
-    first = [row.title for row in rows if wins(row) == most]
+    best = [row for row in rows if wins(row) == most]
+    first, ran = [row.title for row in best], sorted({len(row.found) for row in best})
+    of = f" of {'their' if len(best) > 1 else 'its'} {count(ran[0], 'task')}" if len(ran) == 1 else " each"
     who = " and ".join([", ".join(first[:-1]), first[-1]] if len(first) > 1 else first)
     return (
-        f"{who} {'win' if len(first) > 1 else 'wins'} most: better than {board.title} on {most[0]} of {tasks}, "
-        f"on {most[1]} after the correction for {count(number, 'comparison')}."
+        f"{who[0].upper()}{who[1:]} {'win' if len(first) > 1 else 'wins'} most: better than {board.title} on "
+        f"{most[0]}{of}, on {most[1]} after the correction for {count(number, 'comparison')}."
     )
 
 

