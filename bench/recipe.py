@@ -18,13 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from weince.lab.rivals.criteria import make_criterion
-from weince.lab.tasks.recipe import Recipe, Run
 
 from rows import RESULTS, record
 from weince.lab.data.sets import Images
+from weince.lab.rivals import make_criterion
 from weince.lab.training.contrastive import build
 from weince.lab.training.fit import train
+from weince.lab.training.settings import ImageSettings, Run
 from weince.lab.training.views import make_views, two_views_of
 
 STEPS = 8
@@ -42,7 +42,7 @@ def main() -> None:
     wanted = parser.parse_args()
     torch.set_num_threads(wanted.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    recipe = Recipe(data="cifar10", data_dir=Path(), encoder=wanted.encoder, epochs=wanted.epochs + 1,
+    recipe = ImageSettings(data="cifar10", data_dir=Path(), encoder=wanted.encoder, epochs=wanted.epochs + 1,
                     batch_size=wanted.batch_size, precision=wanted.precision)  # fmt: skip
     count = STEPS * wanted.batch_size
     generator = torch.Generator().manual_seed(0)
@@ -78,7 +78,7 @@ def main() -> None:
 class _Bare:
     """Encoder, projection and optimiser, forward and backward on one batch of views."""
 
-    def __init__(self, recipe: Recipe, images: Images, device: str, loss: str) -> None:
+    def __init__(self, recipe: ImageSettings, images: Images, device: str, loss: str) -> None:
         self.cuda = device == "cuda"
         self.augment = make_views("cifar10", images.pixels.shape[-1])
         self.pixels = images.pixels[: recipe.batch_size].to(device)

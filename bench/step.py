@@ -12,12 +12,12 @@ import statistics
 import time
 
 import torch
-from weince.lab.tasks.recipe import Recipe
 
 from loss import embeddings, once
 from rows import RESULTS, record
 from weince import InfoNCELoss, WEINCELoss
 from weince.lab.training.encoders import make_encoder, make_projection
+from weince.lab.training.settings import ImageSettings
 
 BATCH, SIZE, WIDTH = 256, 32, 128
 
@@ -33,7 +33,7 @@ def main() -> None:
     z = embeddings(2 * BATCH, WIDTH, wanted.device)
     trained, seen = {}, {name: ([], []) for name in losses}
     for name in losses:
-        encoder, features = make_encoder(Recipe(encoder="resnet18"), 3, SIZE, seed=0)
+        encoder, features = make_encoder(ImageSettings(encoder="resnet18"), 3, SIZE, seed=0)
         model = torch.nn.Sequential(encoder, make_projection(features, WIDTH, seed=0)).to(wanted.device)
         trained[name] = model, torch.optim.Adam(model.parameters(), 3e-4)
     for number in range(wanted.rounds + 1):
