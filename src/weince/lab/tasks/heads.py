@@ -24,11 +24,12 @@ from weince.lab.engine.task import Settings
 from weince.lab.launch import launched
 from weince.lab.rivals import make_criterion
 from weince.lab.training.heads import train_head
+from weince.lab.training.settings import device_of
 from weince.shell.errors import UserError
 from weince.shell.files import read_json, write_bytes, write_json
 from weince.shell.provenance import provenance
 
-__all__ = ["Heads", "Judged", "device_of"]
+__all__ = ["Heads", "Judged"]
 
 CURVES = ("loss", "gradient_norm", "weight", "slope", "validation")
 
@@ -43,17 +44,6 @@ class Judged(NamedTuple):
     def scores(self) -> dict[str, float]:
         """The means."""
         return {metric: float(np.mean(values)) for metric, values in self.outcomes.items()}
-
-
-def device_of(recipe: Any) -> torch.device:
-    """Where a recipe trains.
-
-    Raises:
-        UserError: it asks for a GPU that is not there.
-    """
-    if recipe.device == "cuda" and not torch.cuda.is_available():
-        raise UserError('Setting `device`: "cuda" needs a CUDA GPU that this PyTorch can use. Found none.')
-    return torch.device("cuda" if recipe.device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 class Heads(ABC):

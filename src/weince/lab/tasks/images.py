@@ -26,10 +26,10 @@ from weince.lab.evaluation.probes import INVERSE_PENALTIES, Labelled, fit_probe,
 from weince.lab.evaluation.protocols import lightly_scores, published_scores
 from weince.lab.launch import first_does, join, same_everywhere
 from weince.lab.tasks.recipe.images import METRICS, ImagesRecipe
-from weince.lab.training.contrastive import Encoded, build, device_of
+from weince.lab.training.contrastive import Encoded, build
 from weince.lab.training.encoders import check_encoder
 from weince.lab.training.fit import checkpoints, train
-from weince.lab.training.settings import ImageSettings, Run
+from weince.lab.training.settings import ImageSettings, Run, device_of
 from weince.lab.training.views import make_views, two_views_of
 from weince.processes.gather import world_size
 from weince.shell.errors import UserError

