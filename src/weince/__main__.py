@@ -27,8 +27,8 @@ usage: weince COMMAND [OPTIONS]        weince COMMAND --help shows every option
   train [RECIPE] [OPTIONS]     one run on images: --loss weince --temperature 0.1 --seed 7
   data NAME                    fetch a published set of images
   report [RESULTS]             the paper's table and ours: what was run, from what, and why the rest was not
-  diagnose FILE [OPTIONS]      is the tail of these embeddings Weibull, with an end at 1? A verdict with its test, figures
-                               and a page. .npy .npz .parquet .safetensors .pt
+  diagnose FILE [OPTIONS]      is the tail of these embeddings Weibull, with an end at 1? A verdict with its test,
+                               figures and a page. .npy .npz .parquet .safetensors .pt
   noise-floor                  the paper's toy: what a softmax cannot learn of a shortfall law, in seconds
   --version
 """
