@@ -176,9 +176,9 @@ CASES = {
 }
 
 
-def oracle(case: Case, gate: Gate, smoothing: float) -> reference.Weince:
+def oracle(case: Case, gate: Gate, smoothing: float, decoupled: bool = False) -> reference.Weince:
     contests = case.plain(*(leaf.tolist() for leaf in case.leaves))
-    return reference.weince_of(contests, TEMPERATURE, gate, smoothing=smoothing)
+    return reference.weince_of(contests, TEMPERATURE, gate, smoothing=smoothing, decoupled=decoupled)
 
 
 def values(found: reference.Weince) -> dict[str, list[float]]:

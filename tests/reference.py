@@ -284,18 +284,33 @@ class Contest(NamedTuple):
     negatives: list[int]
 
 
-def contest_loss(logits: list[float], positives: list[int], negatives: list[int], smoothing: float) -> float:
-    """Cross-entropy with the target (1 - e) / |P| on positives plus e / |P + N| on all; 0 without a positive."""
-    if not positives:
+def contest_loss(
+    logits: list[float], positives: list[int], negatives: list[int], smoothing: float, decoupled: bool
+) -> float:
+    """Cross-entropy with the target (1 - e) / |P| on positives plus e / |P + N| on all; 0 without a positive.
+
+    Decoupled, the sum under the fraction is that of the negatives; 0 without one.
+    """
+    if not positives or (decoupled and not negatives):
         return 0.0
     everyone = positives + negatives
+    if decoupled:
+        top = max(logits[j] for j in negatives)
+        under = top + math.log(math.fsum(math.exp(logits[j] - top) for j in negatives))
+        over = [(1 - smoothing) / len(positives) * (j in positives) + smoothing / len(everyone) for j in everyone]
+        return math.fsum(share * (under - logits[j]) for share, j in zip(over, everyone, strict=True))
     alone = {j: cross_entropy(logits[j], [logits[k] for k in everyone if k != j] or [-math.inf]) for j in everyone}
     of_positives = sum(alone[j] for j in positives) / len(positives)
     return (1 - smoothing) * of_positives + smoothing * sum(alone.values()) / len(everyone)
 
 
 def weince_of(
-    contests: list[Contest], temperature: float, gate: Any, eps: float = 1e-6, smoothing: float = 0.0
+    contests: list[Contest],
+    temperature: float,
+    gate: Any,
+    eps: float = 1e-6,
+    smoothing: float = 0.0,
+    decoupled: bool = False,
 ) -> Weince:
     s = []
     for contest in contests:
@@ -311,5 +326,5 @@ def weince_of(
     losses = []
     for i, contest in enumerate(contests):
         logits = [logit(x, weight[i], slope[i], temperature, eps) for x in s[i]]
-        losses.append(contest_loss(logits, contest.positives, contest.negatives, smoothing))
+        losses.append(contest_loss(logits, contest.positives, contest.negatives, smoothing, decoupled))
     return Weince(losses, weight, slope, fits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ def step(criterion: nn.Module, n: int, d: int) -> tuple[Tensor, ...]:
         (WEINCELoss, "inductor", True),
         (InfoNCELoss, "inductor", True),
         (WEINCELoss, "aot_eager", None),
+        (partial(WEINCELoss, decoupled=True), "aot_eager", None),
         (InfoNCELoss, "aot_eager", None),
         (ReleasedTopMLoss, "aot_eager", None),
     ],

@@ -60,6 +60,17 @@ def test_values_are_golden(name: str, implementation: str, gate: str, smoothing:
 
 
 @every_case
+@both_ways
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("smoothing", SMOOTHING)
+def test_decoupled_losses_are_the_oracles(name: str, implementation: str, gate: str, smoothing: float):
+    expected = oracle(CASES[name], GATES[gate], smoothing, decoupled=True)
+    settings = {"label_smoothing": smoothing, "implementation": implementation, "decoupled": True}
+    output, _ = matrices(CASES[name], torch.float64, gate=GATES[gate], **settings)
+    assert output.per_anchor.tolist() == pytest.approx(expected.per_anchor, rel=1e-9, abs=1e-12)
+
+
+@every_case
 def test_float32_is_close(name: str):
     exact, exact_leaves = matrices(CASES[name], torch.float64, gate=GATES["paper"], implementation="dense")
     exact.loss.backward()
@@ -76,10 +87,13 @@ def test_float32_is_close(name: str):
 # Without smoothing tiles form the dense gradient, as the next test finds; differences take them twice as long.
 @every_case
 @pytest.mark.parametrize(
-    ("implementation", "smoothing"),
-    [("dense", 0.0), pytest.param("tiled", 0.0, marks=pytest.mark.exhaustive), ("dense", 0.1), ("tiled", 0.1)],
-)
-def test_gradients_by_differences(name: str, implementation: str, smoothing: float):
+    ("implementation", "smoothing", "decoupled"),
+    [
+        ("dense", 0.0, False), ("dense", 0.1, False), ("tiled", 0.1, False),
+        pytest.param("tiled", 0.0, False, marks=pytest.mark.exhaustive), ("dense", 0.1, True), ("tiled", 0.1, True),
+    ],
+)  # fmt: skip
+def test_gradients_by_differences(name: str, implementation: str, smoothing: float, decoupled: bool):
     """Of embeddings and temperature, of the mean, the weighted sum and the losses one by one."""
     case = CASES[name]
     leaves = [leaf.clone().requires_grad_() for leaf in case.leaves]
@@ -91,7 +105,7 @@ def test_gradients_by_differences(name: str, implementation: str, smoothing: flo
     def loss(temperature: Tensor, *leaves: Tensor) -> tuple[Tensor, Tensor]:
         contest = case.make(*leaves)
         factor = weight if len(contest.anchors) == len(weight) else None
-        settings = {"label_smoothing": smoothing, "implementation": implementation}
+        settings = {"label_smoothing": smoothing, "implementation": implementation, "decoupled": decoupled}
         one = whole_of(contest, temperature, gate, sample_weight=factor, **settings).loss
         return one, whole_of(contest, temperature, gate, "none", **settings).loss
 
@@ -100,18 +114,21 @@ def test_gradients_by_differences(name: str, implementation: str, smoothing: flo
 
 @every_case
 @pytest.mark.parametrize("gate", ["paper", "released"])
-def test_tiles_form_the_gradient_of_the_dense_loss(name: str, gate: str):
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_tiles_form_the_gradient_of_the_dense_loss(name: str, gate: str, decoupled: bool):
     """With measured weights, which differences cannot hold fixed; no gradient of a candidate that needs none."""
     found = []
     for implementation in ("dense", "tiled"):
-        output, leaves = matrices(CASES[name], torch.float64, gate=GATES[gate], implementation=implementation)
+        settings = {"implementation": implementation, "decoupled": decoupled}
+        output, leaves = matrices(CASES[name], torch.float64, gate=GATES[gate], **settings)
         output.loss.backward()
         found.append([torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves])
     for tiled, dense in zip(*found, strict=True):
         torch.testing.assert_close(tiled, dense, rtol=1e-10, atol=1e-12)
     case = CASES[name]
     leaves = [case.leaves[0].clone().requires_grad_(), *case.leaves[1:]]
-    whole_of(case.make(*leaves), TEMPERATURE, GATES[gate], implementation="tiled").loss.backward()
+    settings = {"implementation": "tiled", "decoupled": decoupled}
+    whole_of(case.make(*leaves), TEMPERATURE, GATES[gate], **settings).loss.backward()
     if len(leaves) > 1:
         torch.testing.assert_close(leaves[0].grad, found[0][0], rtol=1e-10, atol=1e-12)
     assert all(leaf.grad is None for leaf in leaves[1:])

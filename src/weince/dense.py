@@ -27,6 +27,7 @@ def losses(
     scale: Tensor,
     eps: float,
     smoothing: float,
+    decoupled: bool,
     factor: Tensor,
     of_total: bool = True,
 ) -> LossOutput:
@@ -40,7 +41,7 @@ def losses(
     logits = blended_logits(similarity, weight, slope, scale, eps)
     nowhere = torch.finfo(logits.dtype).min
     of_negatives = roles.only_negatives(logits, nowhere)
-    per_anchor = per_anchor_loss(roles.positives(logits, nowhere), of_negatives, smoothing)
+    per_anchor = per_anchor_loss(roles.positives(logits, nowhere), of_negatives, smoothing, decoupled)
     weight, slope = (_each(value, per_anchor) for value in mixture)
     counted = roles.positive_count().squeeze(1) > 0
     return LossOutput((per_anchor * factor).sum(), per_anchor, weight, slope, tail, counted)

@@ -120,7 +120,9 @@ def logit_slope_(
     return above.reciprocal_().mul_(_per_row(weight * slope)).add_(scale * _per_row(1 - weight))
 
 
-def per_anchor_loss(of_positives: Tensor, of_negatives: Tensor, smoothing: float = 0.0) -> Tensor:
+def per_anchor_loss(
+    of_positives: Tensor, of_negatives: Tensor, smoothing: float = 0.0, decoupled: bool = False
+) -> Tensor:
     """Negative log-likelihood that an anchor's positive wins against its candidates.
 
         loss_i = log sum_{j in P(i) + N(i)} exp(logit_ij)  -  mean_{p in P(i)} logit_ip
@@ -131,20 +133,27 @@ def per_anchor_loss(of_positives: Tensor, of_negatives: Tensor, smoothing: float
     negative log-probabilities (SupCon "out"). Label smoothing e takes the target (1 - e) / |P| on P plus e / |P + N| on
     all, as `cross_entropy` does.
 
-    An anchor without a positive has loss 0; one without a negative has -log of its positives' shares among themselves.
+    Decoupled (DCL, arXiv:2110.06848), the first sum is over N(i) alone: -log (p / (1 - p)) where the loss is -log p. Its
+    gradient does not fade as the positive wins.
+
+    An anchor without a positive has loss 0; one without a negative has -log of its positives' shares among themselves,
+    and, decoupled, 0.
 
     Args:
         of_positives: logits of the positives, (A, P), finite; the dtype's lowest number where there is none.
         of_negatives: logits of the negatives, (A, M), likewise.
         smoothing: e, in [0, 1).
+        decoupled: leave the positives out of the denominator.
 
     Returns:
-        Loss of each anchor (A,), in nats.
+        Loss of each anchor (A,), in nats; decoupled it may be negative.
 
     Examples:
         >>> nowhere = torch.finfo(torch.float32).min
         >>> per_anchor_loss(torch.tensor([[1.0]]), torch.tensor([[nowhere, nowhere, 1.0]]))
         tensor([0.6931])
+        >>> per_anchor_loss(torch.tensor([[1.0]]), torch.tensor([[nowhere, nowhere, 1.0]]), decoupled=True)
+        tensor([0.])
     """
     # Not -inf: the log of an empty sum would have no gradient.
     nowhere = torch.finfo(of_positives.dtype).min
@@ -159,14 +168,15 @@ def per_anchor_loss(of_positives: Tensor, of_negatives: Tensor, smoothing: float
         mean = torch.where(there, of_positives, 0.0).sum(dim=1) / positives.clamp_min(1)
         # With one positive the two would cancel in the gradient only to rounding, which swamps a small one.
         spread = torch.where(positives > 1, won - mean, 0.0)
-    beaten = -nn.functional.logsigmoid(won - lost)
+    beaten = lost - won if decoupled else -nn.functional.logsigmoid(won - lost)
     loss = beaten + spread
     if smoothing:
         others = of_negatives != nowhere
         total = mean * positives + torch.where(others, of_negatives, 0.0).sum(dim=1)
         everyone = (positives + others.sum(dim=1)).clamp_min(1)
         loss = (1 - smoothing) * loss + smoothing * (beaten + (won - total / everyone))
-    return torch.where(positives > 0, loss, 0.0)
+    counts = (positives > 0) & (lost > nowhere) if decoupled else positives > 0
+    return torch.where(counts, loss, 0.0)
 
 
 def _per_row(value: Tensor | float) -> Tensor | float:

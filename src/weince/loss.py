@@ -70,9 +70,8 @@ def contest_output(contest: Contest, temperature: Temperature = 0.1, options: Op
             tail = path.measure(contest, gate, options.eps)
             mixture = mix_over_processes(tail, gate, processes)
         of_total = options.reduction != "none"
-        found = path.losses(
-            contest, gate, mixture, scale, options.eps, options.label_smoothing, factor, of_total=of_total
-        )
+        terms = options.eps, options.label_smoothing, options.decoupled
+        found = path.losses(contest, gate, mixture, scale, *terms, factor, of_total=of_total)
         share = (factor * found.counted).sum() if options.reduction == "mean" else None
         if gathers:
             found = found._replace(loss=total_over_processes(found.loss, share, processes))

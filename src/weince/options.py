@@ -23,6 +23,7 @@ class OwnKeywords(TypedDict, total=False):
 
     eps: float
     label_smoothing: float
+    decoupled: bool
     check_finite: bool
     implementation: Implementation
 
@@ -44,6 +45,8 @@ class Options:
         eps: floor of the shortfall, in (0, 1).
         label_smoothing: share of the target that is spread over all candidates, in [0, 1), as in
             `torch.nn.functional.cross_entropy`.
+        decoupled: leave the positive out of the denominator (DCL, arXiv:2110.06848): log sum over the negatives of
+            exp(logit) - the positive's logit. With `gate=INFONCE` that is DCL.
         check_finite: refuse NaN and infinity, and name the rows. Synchronises a GPU and breaks a compiled graph.
         implementation: "dense" holds (A, M) matrices, can be differentiated twice, forwards and by `torch.func`, for
             which "auto" takes it; "tiled" forms loss and gradient row tile by row tile in O(A + M) memory; "auto" takes
@@ -60,6 +63,7 @@ class Options:
     reduction: Reduction = "mean"
     eps: float = 1e-6
     label_smoothing: float = 0.0
+    decoupled: bool = False
     check_finite: bool = False
     implementation: Implementation = "auto"
     gather_distributed: bool = False
@@ -71,6 +75,7 @@ class Options:
             raise TypeError(f"Parameter `gate` should be a Gate. Found {type(self.gate).__name__}.")
         check_option("reduction", self.reduction, ("mean", "sum", "none"))
         check_option("implementation", self.implementation, ("auto", "dense", "tiled"))
+        check_flag("decoupled", self.decoupled)
         check_flag("check_finite", self.check_finite)
         check_flag("gather_distributed", self.gather_distributed)
         eps = check_number("eps", self.eps, "in (0, 1)", lambda v: 0 < v < 1)

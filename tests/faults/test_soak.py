@@ -41,6 +41,7 @@ def loss_of(draw, a, b):
     options = {
         "temperature": draw.choice([0.03, 0.1, 0.5, 1.0]), "gate": draw.choice(GATES),
         "implementation": draw.choice(["dense", "tiled"]), "label_smoothing": draw.choice([0.0, 0.1]),
+        "decoupled": draw.choice([False, True]),
     }  # fmt: skip
     setting = draw.choice(["views", "views", "towers", "queue", "labels", "retrieval"])
     if setting == "views":

@@ -22,16 +22,17 @@ __all__ = ["losses", "measure"]
 FITS, LEAVES = len(TailFit._fields), len(Gradient._fields)
 _PLACES = ("positive", "itself", "anchor_labels", "candidate_labels", "anchor_ids", "candidate_ids", "ignored")
 _CONTEST = f"""Tensor anchors, Tensor? candidates, Tensor? own, Tensor scale, Tensor factor,
-{", ".join(f"Tensor? {place}" for place in _PLACES)}, SymInt negatives, str gate, float eps, float smoothing"""
+{", ".join(f"Tensor? {place}" for place in _PLACES)}, SymInt negatives, str gate, float eps, float smoothing,
+bool decoupled"""
 _KEPT = 5 + len(_PLACES)
-_REST = _KEPT + 4
+_REST = _KEPT + 5
 
 
 @torch.no_grad()
 def measure(contest: Contest, gate: Gate, eps: float) -> TailFit:
     """Fits of all anchors, where their weights take more than these."""
     anchors = contest.anchors
-    arguments = _arguments(contest, gate, anchors.new_empty(()), eps, 0.0, anchors.new_empty(anchors.shape[0]))
+    arguments = _arguments(contest, gate, anchors.new_empty(()), eps, 0.0, False, anchors.new_empty(anchors.shape[0]))
     return TailFit(*torch.ops.weince.tails(*arguments))
 
 
@@ -42,6 +43,7 @@ def losses(
     scale: Tensor,
     eps: float,
     smoothing: float,
+    decoupled: bool,
     factor: Tensor,
     of_total: bool = True,
 ) -> LossOutput:
@@ -54,6 +56,7 @@ def losses(
         scale: 1 / tau, a scalar tensor; may carry gradient.
         eps: floor of the shortfall.
         smoothing: of the labels.
+        decoupled: leave the positives out of the denominator.
         factor: (A,), of the losses in the sum; no gradient.
         of_total: whether it is the sum that will be differentiated; its gradient is then formed on the way.
 
@@ -63,7 +66,7 @@ def losses(
     Raises:
         RuntimeError: on a second differentiation; the dense path has one.
     """
-    arguments = _arguments(contest, gate, scale, eps, smoothing, factor)
+    arguments = _arguments(contest, gate, scale, eps, smoothing, decoupled, factor)
     form = of_total and torch.is_grad_enabled()
     wanted = [form and leaf is not None and leaf.requires_grad for leaf in arguments[:LEAVES]]
     found = torch.ops.weince.tiles(*arguments, wanted, _stacked(mixture, factor))
@@ -80,12 +83,12 @@ def _stacked(mixture: Mixture | None, like: Tensor) -> Tensor | None:
 
 
 def _arguments(
-    contest: Contest, gate: Gate, scale: Tensor, eps: float, smoothing: float, factor: Tensor
+    contest: Contest, gate: Gate, scale: Tensor, eps: float, smoothing: float, decoupled: bool, factor: Tensor
 ) -> tuple[Any, ...]:
     """What the operators take: tensors with a gradient first."""
     leaves = (contest.anchors, None if contest.shared else contest.candidates, contest.own, scale)
     places = (getattr(contest, place) for place in _PLACES)
-    return *leaves, factor, *places, contest.negatives, gate.text, eps, smoothing
+    return *leaves, factor, *places, contest.negatives, gate.text, eps, smoothing, decoupled
 
 
 def _given(arguments: tuple[Any, ...]) -> tuple[Contest, Gate]:
@@ -99,9 +102,9 @@ def _given(arguments: tuple[Any, ...]) -> tuple[Contest, Gate]:
 def _tiles(*arguments: Any) -> tuple[Tensor, ...]:
     contest, gate = _given(arguments)
     scale, factor = arguments[3:5]
-    eps, smoothing, wanted, mixed = arguments[_REST - 2 :]
+    eps, smoothing, decoupled, wanted, mixed = arguments[_REST - 3 :]
     mixture = None if mixed is None else Mixture(*mixed)
-    output, gradient = sweep(contest, gate, mixture, scale, eps, smoothing, factor, wanted)
+    output, gradient = sweep(contest, gate, mixture, scale, eps, smoothing, decoupled, factor, wanted)
     found = (output.per_anchor, output.counted, torch.stack([output.weight, output.slope]))
     parts = (output.loss, *found, *(output.tail or [None] * FITS), *gradient)
     # An operator returns tensors alone: an empty one stands for what there is not.

@@ -77,6 +77,7 @@ def sweep(
     scale: Tensor,
     eps: float,
     smoothing: float,
+    decoupled: bool,
     factor: Tensor,
     wanted: Sequence[bool],
 ) -> tuple[LossOutput, Gradient]:
@@ -89,6 +90,7 @@ def sweep(
         scale: 1 / tau, a scalar tensor.
         eps: floor of the shortfall.
         smoothing: of the labels.
+        decoupled: leave the positives out of the denominator.
         factor: (A,), of the losses in the sum whose gradient is wanted.
         wanted: which gradients are: of anchors, candidates, own candidates, scale.
     """
@@ -127,7 +129,7 @@ def sweep(
             weight, slope = (value[rows] if isinstance(value, Tensor) else value for value in mixture)
         weights[rows], slopes[rows] = weight, slope
         blended_logits_(share, shortfalls, similarity, weight, slope, scale, eps)
-        outcome = _outcome(roles, share, smoothing)
+        outcome = _outcome(roles, share, smoothing, decoupled)
         losses[rows], counted[rows] = outcome.loss.squeeze(1), outcome.counted.squeeze(1)
         if not any(wanted):
             continue
@@ -207,7 +209,8 @@ class _Outcome(NamedTuple):
     Attributes:
         loss: of each anchor.
         counted: whether it has a positive.
-        beaten: q, the probability that the positives lose.
+        live: whether its loss moves with its logits.
+        beaten: q, the probability that the positives lose; 1 where they are left out of the denominator.
         total: of what `share` holds.
         shares: of each positive among the positives.
         positives, candidates: how many there are.
@@ -215,6 +218,7 @@ class _Outcome(NamedTuple):
 
     loss: Tensor
     counted: Tensor
+    live: Tensor
     beaten: Tensor
     total: Tensor
     shares: Tensor
@@ -222,7 +226,7 @@ class _Outcome(NamedTuple):
     candidates: Tensor
 
 
-def _outcome(roles: Roles, logits: Tensor, smoothing: float) -> _Outcome:
+def _outcome(roles: Roles, logits: Tensor, smoothing: float, decoupled: bool) -> _Outcome:
     """Losses, as `per_anchor_loss` has them. Leaves exp(logit - top) in `logits`, 0 but for negatives."""
     lowest = torch.finfo(logits.dtype).min
     of_positives = roles.positives(logits, lowest)
@@ -244,13 +248,15 @@ def _outcome(roles: Roles, logits: Tensor, smoothing: float) -> _Outcome:
     top = logits.amax(dim=1, keepdim=True).clamp_min_(lowest)
     total = logits.sub_(top).exp_().sum(dim=1, keepdim=True)
     log_odds = won - (top + total.log())
-    lost = -nn.functional.logsigmoid(log_odds)
+    lost = -log_odds if decoupled else -nn.functional.logsigmoid(log_odds)
     loss = (won - mean) + lost
     if smoothing:
         loss = (1 - smoothing) * loss + smoothing * ((won - sum_of_logits / candidates.clamp_min(1)) + lost)
     counted = positives > 0
-    loss = torch.where(counted, loss, 0.0)
-    return _Outcome(loss, counted, torch.sigmoid(-log_odds), total, shares, positives, candidates)
+    live = counted & (total > 0) if decoupled else counted
+    loss = torch.where(live, loss, 0.0)
+    beaten = torch.ones_like(total) if decoupled else torch.sigmoid(-log_odds)
+    return _Outcome(loss, counted, live, beaten, total, shares, positives, candidates)
 
 
 def _of_logits_(roles: Roles, share: Tensor, outcome: _Outcome, factor: Tensor, smoothing: float) -> Tensor:
@@ -258,9 +264,9 @@ def _of_logits_(roles: Roles, share: Tensor, outcome: _Outcome, factor: Tensor, 
 
         d loss_i / d logit_ij = p_ij - t_ij
 
-    which for a single positive is -q, q the probability that it loses.
+    which for a single positive is -q, q the probability that it loses. Decoupled, p is the softmax over the negatives.
     """
-    factor = torch.where(outcome.counted, factor, 0.0)
+    factor = torch.where(outcome.live, factor, 0.0)
     share.mul_(outcome.beaten * factor / outcome.total.clamp_min(torch.finfo(share.dtype).tiny))
     positives = outcome.positives.clamp_min(1)
     of_positives = -outcome.beaten * outcome.shares + (outcome.shares - 1 / positives)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from weince.lab.rivals.rival import Rival, Rows
+from weince import INFONCE, ContestLoss
+from weince.temperature import Temperature
 
 __all__ = ["DCL"]
 
 
-class DCL(Rival):
+class DCL(ContestLoss):
     """InfoNCE whose denominator leaves the positive out, mean over anchors (DCL, without its weights).
 
         loss_i = -s_i+ / tau  +  log sum_{j in N(i)} exp(s_ij / tau)
 
     Defined for every setup; with several positives -s_i+ is their mean. Without a negative the loss is 0. Where
-    InfoNCE is -log p it is -log(p / (1 - p)), whose gradient is InfoNCE's over 1 - p.
+    InfoNCE is -log p it is -log(p / (1 - p)), whose gradient is InfoNCE's over 1 - p. Any loss of the package has it as
+    an option: this is `ContestLoss(temperature, INFONCE, decoupled=True)`.
 
     Args:
         temperature: tau, > 0.
@@ -23,6 +23,5 @@ class DCL(Rival):
     Source: arXiv:2110.06848.
     """
 
-    def per_anchor(self, rows: Rows) -> Tensor:
-        logits = rows.similarity / rows.temperature
-        return rows.with_negatives(rows.lost(logits) - rows.won(logits).mean)
+    def __init__(self, temperature: Temperature = 0.1) -> None:
+        super().__init__(temperature, INFONCE, decoupled=True, gather_distributed=True)
