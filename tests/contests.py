@@ -27,6 +27,7 @@ GATES = {
     "released": Gate(slope="unit", tail_min=6),
     "infonce": Gate(evidence=0.0, slope=1.0),
     "endpoint": Gate(evidence="endpoint", tail_min=9, kappa_end=1.0),
+    "cautious": Gate(evidence="beaten*endpoint", tail_min=9, kappa_end=1.0),
 }
 SMOOTHING = (0.0, 0.1)
 

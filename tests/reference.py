@@ -104,6 +104,7 @@ class Fit(NamedTuple):
     dispersion: float
     excess: float
     points: float
+    beaten: float
     valid: bool
 
 
@@ -128,7 +129,7 @@ def fit_tail(shortfalls: list[float], k_tail: int, eps: float) -> Fit:
     burn = max(1, k_tail // 20)
     n = k_tail - burn
     if n < 2:
-        return Fit(0.0, 0.0, 0.0, delta[0], *moments(delta), valid=False)
+        return Fit(0.0, 0.0, 0.0, delta[0], *moments(delta), math.nan, valid=False)
     f = [k / (k_tail + 1) for k in range(1, k_tail + 1)]
     x = [math.log(v) for v in delta[burn:]]
     slope_w, sse_w, r2 = line(x, [math.log(v) for v in f[burn:]])
@@ -139,7 +140,7 @@ def fit_tail(shortfalls: list[float], k_tail: int, eps: float) -> Fit:
         sse_g += 1e6
     aic_w = n * math.log(sse_w / n) + 4
     aic_g = n * math.log(sse_g / n) + 4
-    return Fit(max(slope_w, 0.0), r2, aic_g - aic_w, delta[0], *moments(delta), valid=slope_w > 0)
+    return Fit(max(slope_w, 0.0), r2, aic_g - aic_w, delta[0], *moments(delta), math.nan, valid=slope_w > 0)
 
 
 def moments(delta: list[float]) -> tuple[float, float, float]:
@@ -162,7 +163,8 @@ def tail_fits(s: list[list[float]], tail_fraction: float, tail_min: int, eps: fl
     fits = []
     for i in range(len(s)):
         shortfalls = [1 - s[i][j] for j in negatives(i, len(s))]
-        fits.append(fit_tail(shortfalls, tail_size(len(shortfalls), tail_fraction, tail_min), eps))
+        fit = fit_tail(shortfalls, tail_size(len(shortfalls), tail_fraction, tail_min), eps)
+        fits.append(fit._replace(beaten=float(max(1 - s[i][positive(i, len(s))], eps) > fit.nearness)))
     return fits
 
 
@@ -212,6 +214,8 @@ def mix(fits: list[Fit], gate: Any) -> tuple[list[float], list[float]]:
     """Weights and slopes of all anchors, with the ablations of section 5 and the forms of section 6."""
     rho_0 = nearness_reference([fit.nearness for fit in fits], gate.quantile)
     ends = end_weights(fits, gate.kappa_end)
+    judged = [fit.beaten for fit in fits if not math.isnan(fit.beaten)]
+    most = sigmoid(20 * (sum(judged) / len(judged) - 0.5)) if judged else 0.0
     weights, slopes = [], []
     for fit, end in zip(fits, ends, strict=True):
         near = sigmoid(gate.kappa_rho * (math.log(rho_0) - math.log(fit.nearness)))
@@ -222,6 +226,7 @@ def mix(fits: list[Fit], gate: Any) -> tuple[list[float], list[float]]:
             "aic": aic,
             "endpoint": end,
             "nearness*endpoint": near * end,
+            "beaten*endpoint": most * end,
         }.get(gate.evidence, gate.evidence)
         if gate.slope == "anchor" and not fit.valid:
             weight = 0.0
@@ -320,8 +325,10 @@ def weince_of(
     for row, contest in zip(s, contests, strict=True):
         shortfalls = [1 - row[j] for j in contest.negatives]
         size = tail_size(len(shortfalls), gate.tail_fraction, gate.tail_min)
-        none = Fit(0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0, valid=False)
-        fits.append(fit_tail(shortfalls, size, eps) if shortfalls else none)
+        none = Fit(0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0, math.nan, valid=False)
+        fit = fit_tail(shortfalls, size, eps) if shortfalls else none
+        won = [max(1 - row[j], eps) for j in contest.positives]
+        fits.append(fit._replace(beaten=float(min(won) > fit.nearness)) if won else fit)
     weight, slope = mix(fits, gate)
     losses = []
     for i, contest in enumerate(contests):

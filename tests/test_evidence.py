@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from batches import whole
-from weince import Gate, WEINCELoss
-from weince.evidence import end_of, end_weight
+from weince import CAUTIOUS, Gate, SupervisedLoss, WEINCELoss
+from weince.evidence import beaten_weight, end_of, end_weight
 from weince.gate import mix
 from weince.tail import TailFit, measure_tail
 
@@ -137,3 +137,34 @@ def test_it_trains():
     WEINCELoss(0.1, Gate(evidence="endpoint", slope_estimator="maximum_likelihood"))(z, z.flip(1)).backward()
     assert z.grad is not None
     assert z.grad.isfinite().all()
+
+
+def test_the_cautious_gate_is_open_only_while_most_positives_are_beaten():
+    """Uniform points on a sphere, whose tails end at the cap; positives of every quality."""
+    generator = torch.Generator().manual_seed(9)
+    a, noise = torch.nn.functional.normalize(torch.randn(2, 256, 8, generator=generator, dtype=torch.float64), dim=2)
+    found = {}
+    for share in (0.05, 0.5, 1.0):
+        b = torch.nn.functional.normalize(a + share * noise, dim=1)
+        output = whole(a, b, gate=CAUTIOUS)
+        beaten = float(output.tail.beaten.mean())
+        endpoint = whole(a, b, gate=Gate(evidence="endpoint", slope_max=8.0)).weight
+        torch.testing.assert_close(output.weight, endpoint * beaten_weight(output.tail))
+        assert float(endpoint.mean()) > 0.8
+        found[beaten] = float(output.weight.mean() / endpoint.mean())
+        assert output.slope.max() <= 8
+    (low, shut), (_, _), (high, open_) = sorted(found.items())
+    assert (low < 0.2, shut < 0.01, high > 0.8, open_ > 0.99) == (True,) * 4, found
+
+
+def test_anchors_without_a_positive_have_no_say_in_whether_positives_are_beaten():
+    generator = torch.Generator().manual_seed(10)
+    z = torch.randn(60, 8, generator=generator, dtype=torch.float64)
+    labels = torch.cat([torch.arange(20) // 2, torch.arange(100, 140)])  # twenty with a positive, forty without
+    fit = SupervisedLoss(gate=CAUTIOUS).output(z, labels).tail
+    assert fit.beaten[:20].isfinite().all()
+    assert fit.beaten[20:].isnan().all()
+    assert beaten_weight(fit) == torch.sigmoid(20 * (fit.beaten[:20].mean() - 0.5))
+    alone = SupervisedLoss(gate=CAUTIOUS).output(z, torch.arange(60))
+    assert (alone.weight == 0).all()
+    assert alone.loss == 0

@@ -11,7 +11,7 @@ from torch import Tensor
 import reference
 import weince.setups
 from batches import views, whole
-from weince import ENDPOINT, INFONCE, PAPER, WEIBIT
+from weince import CAUTIOUS, ENDPOINT, INFONCE, PAPER, WEIBIT
 from weince.gate import EVIDENCE, Gate, mix, nearness_reference
 from weince.tail import TailFit
 
@@ -31,7 +31,9 @@ def fits(anchors: int = 17, seed: int = 0, dtype: torch.dtype = torch.float64) -
     excess = 0.1 + 0.2 * own  # tails that end near the cap, but for noise
     dispersion = 2 / (1 + excess) + 0.1 * (r2 - 0.5)
     points = torch.where(torch.arange(anchors) % 7 == 3, 4.0, 40.0).to(dtype)
-    return TailFit(6 * slope * valid, r2, 60 * spread - 30, 2 * nearness**4 + 1e-6, dispersion, excess, points, valid)
+    beaten = torch.where(torch.arange(anchors) % 6 == 4, float("nan"), (own > 0.45).to(dtype))
+    nearness = 2 * nearness**4 + 1e-6
+    return TailFit(6 * slope * valid, r2, 60 * spread - 30, nearness, dispersion, excess, points, beaten, valid)
 
 
 def rows(tail: TailFit) -> list[reference.Fit]:
@@ -146,10 +148,12 @@ def test_named_gates_are_what_they_say():
     assert Gate(evidence=0.0, slope=1.0) == INFONCE
     assert Gate(evidence="endpoint") == ENDPOINT
     assert Gate(evidence=1.0, slope_estimator="maximum_likelihood") == WEIBIT
-    for name, gate in {"INFONCE": INFONCE, "PAPER": PAPER, "ENDPOINT": ENDPOINT, "WEIBIT": WEIBIT}.items():
+    assert Gate(evidence="beaten*endpoint", slope_max=8.0) == CAUTIOUS
+    named = {"INFONCE": INFONCE, "PAPER": PAPER, "ENDPOINT": ENDPOINT, "CAUTIOUS": CAUTIOUS, "WEIBIT": WEIBIT}
+    for name, gate in named.items():
         assert getattr(weince.setups, name) is gate
         assert repr(gate) == repr(Gate.parsed(gate.text))
-    assert [gate.needs_fit for gate in (PAPER, ENDPOINT, WEIBIT, INFONCE)] == [True, True, True, False]
+    assert [gate.needs_fit for gate in (PAPER, ENDPOINT, CAUTIOUS, WEIBIT, INFONCE)] == [True, True, True, True, False]
 
 
 def test_weibit_has_no_temperature_where_every_anchor_has_a_fit():

@@ -34,7 +34,9 @@ def power_law(size: int, slope: float, scale: float = 1.0) -> Tensor:
 def assert_is_the_oracles(fit: TailFit, hardest: Tensor, rtol: float = 1e-9) -> None:
     expected = [reference.fit_tail([1 - s for s in row], len(row), EPS) for row in hardest.tolist()]
     for found, values in zip(fit, zip(*expected, strict=True), strict=True):
-        torch.testing.assert_close(found, torch.tensor(values, dtype=found.dtype), rtol=rtol, atol=1e-12)
+        torch.testing.assert_close(
+            found, torch.tensor(values, dtype=found.dtype), rtol=rtol, atol=1e-12, equal_nan=True
+        )
 
 
 @pytest.mark.parametrize("minimum", [1, 10, 32, 1000])
@@ -154,7 +156,7 @@ def test_float32_keeps_the_fit_of_a_narrow_tail():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_no_gradient_and_the_dtype_of_the_similarities(dtype: torch.dtype):
     fit = fit_tail(random_tail(20, dtype=dtype).requires_grad_(), EPS, moments=True)
-    assert [value.dtype for value in fit] == [dtype] * 7 + [torch.bool]
+    assert [value.dtype for value in fit] == [dtype] * 8 + [torch.bool]
     assert not any(value.requires_grad for value in fit)
 
 
@@ -209,7 +211,7 @@ def test_anchors_with_tails_of_their_own_size_are_fitted_as_if_alone(estimator: 
         for i, size in enumerate(sizes.tolist()):
             alone = fit_tail(hardest[i : i + 1, :size], EPS, estimator=estimator, moments=True)
             for found, expected in zip(together, alone, strict=True):
-                torch.testing.assert_close(found[i : i + 1], expected, rtol=1e-12, atol=1e-12)
+                torch.testing.assert_close(found[i : i + 1], expected, rtol=1e-12, atol=1e-12, equal_nan=True)
     assert together.points.tolist() == [0, 0, 0, 2, 3, 18, 19, 40, 59]
 
 
@@ -266,3 +268,15 @@ def test_tails_of_their_own_size_are_the_oracles_where_no_line_is_fitted():
         assert (fit.dispersion[i].item(), fit.excess[i].item(), fit.points[i].item()) == pytest.approx(
             expected, rel=1e-9
         )
+
+
+def test_a_positive_is_beaten_by_what_is_nearer_by_more_than_rounding():
+    """An own old key in a queue equals the positive, but for the rounding of another product."""
+    s = torch.tensor([[0.3, 0.9, 0.1]] * 5, dtype=torch.float64)
+    best = torch.tensor([0.8, 0.95, 0.9, 0.9 - 2e-16, float("-inf")], dtype=torch.float64)
+    rule = TailRule(0.1, 32, "line", True, beaten=True)
+    for dtype in (torch.float64, torch.float32):
+        fit = measure_tail(s.to(dtype), 3, None, rule, EPS, best.to(dtype))
+        assert fit.beaten.tolist()[:4] == [1, 0, 0, 0]
+        assert fit.beaten[4].isnan()
+    assert measure_tail(s, 3, None, rule, EPS).beaten.isnan().all()

@@ -201,7 +201,17 @@ def test_no_tensor_of_all_anchors_and_candidates_is_made_nor_of_all_tails(gate: 
     contest = two_views(views[:256], views[256:])
     tails = 512 * tail_size(contest.negatives, 0.1, 32)
     with Largest() as largest_made:
-        sweep(contest, GATES[gate], None, torch.tensor(2.0), 1e-6, 0.0, torch.ones(512), (True, False, False, False))
+        sweep(
+            contest,
+            GATES[gate],
+            None,
+            torch.tensor(2.0),
+            1e-6,
+            0.0,
+            False,
+            torch.ones(512),
+            (True, False, False, False),
+        )
     assert 16 * 512 <= largest_made.elements < tails
     with Largest() as largest_made:  # the measure itself sees a matrix
         contest.similarity()

@@ -1,7 +1,7 @@
 """WEINCE: InfoNCE that treats the hardest negatives by their distance to the cap of cosine similarity."""
 
 from weince.contest import NO_ID
-from weince.gate import ENDPOINT, INFONCE, PAPER, WEIBIT, Gate
+from weince.gate import CAUTIOUS, ENDPOINT, INFONCE, PAPER, WEIBIT, Gate
 from weince.key_queue import EmbeddingQueue
 from weince.loss import contest_loss, contest_output
 from weince.options import Options
@@ -24,6 +24,7 @@ from weince.temperature import LearnableTemperature
 __version__ = "0.1.0"
 
 __all__ = [
+    "CAUTIOUS",
     "ENDPOINT",
     "INFONCE",
     "NO_ID",

@@ -170,6 +170,10 @@ class Roles(NamedTuple):
         assert self.positive is not None
         return values.masked_fill(~self.positive, fill)
 
+    def best_positive(self, similarity: Tensor) -> Tensor:
+        """The largest similarity of a positive, (t,); -inf without one."""
+        return self.positives(similarity, float("-inf")).amax(dim=1)
+
     def positive_count(self) -> Tensor:
         """(t, 1)."""
         if self.only is not None:

@@ -49,7 +49,8 @@ def losses(
 
 def _fits(contest: Contest, roles: Roles, similarity: Tensor, gate: Gate, eps: float) -> TailFit:
     negatives = roles.only_negatives(similarity, float("-inf"))
-    return measure_tail(negatives, contest.negatives, roles.differing_counts(), gate.rule, eps)
+    best = roles.best_positive(similarity) if gate.rule.beaten else None
+    return measure_tail(negatives, contest.negatives, roles.differing_counts(), gate.rule, eps, best)
 
 
 def _each(value: Tensor | float, losses: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from weince.tail import TailFit
 
-__all__ = ["End", "end_of", "end_weight"]
+__all__ = ["End", "beaten_weight", "end_of", "end_weight"]
 
 SHARED = 2.0
 """Variance of the sum of G over that of independent anchors: among themselves, each pair is in two tails."""
@@ -34,6 +34,8 @@ STEEPNESS = 2.0
 """Of the evidence around that, per standard deviation."""
 FEWEST = 8
 """Exceedances of an anchor that takes part."""
+MAJORITY = 20.0
+"""Steepness of the share of beaten anchors around one half."""
 
 
 class End(NamedTuple):
@@ -95,6 +97,19 @@ def end_weight(tail: TailFit, end: End, kappa: float) -> Tensor:
     evidence = torch.sigmoid(STEEPNESS * (end.statistic - NEEDED))
     weight = evidence * torch.sigmoid(kappa * (place - 0.5)) * torch.sigmoid(kappa * (1.5 - place))
     return torch.where(inside, weight, 0.0)
+
+
+@torch.no_grad()
+def beaten_weight(tail: TailFit) -> Tensor:
+    """Whether most positives of the batch are still beaten: near 1 where so, near 0 where they have won; scalar.
+
+        sigmoid(20 (share - 1/2)),      share: of the anchors whose hardest negative is nearer than every positive
+
+    Args:
+        tail: fits of the whole batch that looked at positives. Without any positive it is 0.
+    """
+    share = tail.beaten.nanmean()
+    return torch.sigmoid(MAJORITY * (share - 0.5)).nan_to_num(nan=0.0)
 
 
 def _expected(place: Tensor, excess: Tensor) -> Tensor:

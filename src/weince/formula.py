@@ -133,8 +133,8 @@ def per_anchor_loss(
     negative log-probabilities (SupCon "out"). Label smoothing e takes the target (1 - e) / |P| on P plus e / |P + N| on
     all, as `cross_entropy` does.
 
-    Decoupled (DCL, arXiv:2110.06848), the first sum is over N(i) alone: -log (p / (1 - p)) where the loss is -log p. Its
-    gradient does not fade as the positive wins.
+    Decoupled (DCL, arXiv:2110.06848), the first sum is over N(i) alone: -log (p / (1 - p)) where the loss is -log p.
+    Its gradient does not fade as the positive wins.
 
     An anchor without a positive has loss 0; one without a negative has -log of its positives' shares among themselves,
     and, decoupled, 0.

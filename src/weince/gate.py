@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from weince.checks import check_integer, check_number, check_option
-from weince.evidence import end_of, end_weight
+from weince.evidence import beaten_weight, end_of, end_weight
 from weince.tail import TailFit, TailRule
 
-__all__ = ["ENDPOINT", "INFONCE", "PAPER", "WEIBIT", "Gate", "Mixture", "mix", "nearness_reference"]
+__all__ = ["CAUTIOUS", "ENDPOINT", "INFONCE", "PAPER", "WEIBIT", "Gate", "Mixture", "mix", "nearness_reference"]
 
-EVIDENCE = ("both", "nearness", "aic", "endpoint", "nearness*endpoint")
+EVIDENCE = ("both", "nearness", "aic", "endpoint", "nearness*endpoint", "beaten*endpoint")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Gate:
         tail_min: at least this many of them, >= 1.
         evidence: "both" (paper), "nearness" or "aic" for one factor alone; "endpoint" for a calibrated one in the place
             of both, which asks whether the batch's tails end at the cap (`weince.evidence`), "nearness*endpoint" for it
-            in the place of "aic"; or a number in [0, 1]: that weight for every anchor.
+            in the place of "aic", "beaten*endpoint" for it while most positives are beaten by a negative
+            (`weince.evidence.beaten_weight`); or a number in [0, 1]: that weight for every anchor.
         slope: "anchor" (paper: the anchor's own fitted beta; an anchor without a valid fit gets weight 0), "unit"
             (released code: 1 for all) or a number >= 0: that slope for all.
         slope_max: upper bound on the slope, > 0, or None. Bounds the pull of near-duplicate negatives.
@@ -62,7 +63,7 @@ class Gate:
     quantile: float = 0.2
     tail_fraction: float = 0.10
     tail_min: int = 32
-    evidence: Literal["both", "nearness", "aic", "endpoint", "nearness*endpoint"] | float = "both"
+    evidence: Literal["both", "nearness", "aic", "endpoint", "nearness*endpoint", "beaten*endpoint"] | float = "both"
     slope: Literal["anchor", "unit"] | float = "anchor"
     slope_max: float | None = None
     slope_estimator: Literal["line", "maximum_likelihood"] = "line"
@@ -109,13 +110,20 @@ class Gate:
     @property
     def needs_pool(self) -> bool:
         """Whether the weight of one anchor takes the tails of all."""
-        return self.evidence in ("endpoint", "nearness*endpoint")
+        return self.evidence in ("endpoint", "nearness*endpoint", "beaten*endpoint")
+
+    @property
+    def needs_positives(self) -> bool:
+        """Whether the weight takes the positives."""
+        return self.evidence == "beaten*endpoint"
 
     @property
     def rule(self) -> TailRule:
         """What is measured on a tail."""
         lines = self.slope_estimator == "line" or self.evidence in ("both", "aic")
-        return TailRule(self.tail_fraction, self.tail_min, self.slope_estimator, lines, self.needs_pool)
+        return TailRule(
+            self.tail_fraction, self.tail_min, self.slope_estimator, lines, self.needs_pool, self.needs_positives
+        )
 
 
 INFONCE = Gate(evidence=0.0, slope=1.0)
@@ -124,6 +132,8 @@ PAPER = Gate()
 """WEINCE as the paper has it: weight from nearness and AIC, slope from a line."""
 ENDPOINT = Gate(evidence="endpoint")
 """The weight asks whether the batch's tails end at the cap: a calibrated test in the place of nearness and AIC."""
+CAUTIOUS = Gate(evidence="beaten*endpoint", slope_max=8.0)
+"""InfoNCE, but where the batch's tails end at the cap *and* most positives are still beaten by a negative."""
 WEIBIT = Gate(evidence=1.0, slope_estimator="maximum_likelihood")
 """No temperature: weight 1, slope by maximum likelihood. An anchor without a fit is InfoNCE, at the given one."""
 
@@ -193,6 +203,8 @@ def _weight(tail: TailFit | None, gate: Gate, reference: Tensor | None) -> Tenso
         weight = weight * torch.sigmoid(gate.kappa_rho * (torch.log(reference) - torch.log(tail.nearness)))
     if gate.needs_pool:
         weight = weight * end_weight(tail, end_of(tail), gate.kappa_end)
+    if gate.needs_positives:
+        weight = weight * beaten_weight(tail)
     if gate.evidence in ("both", "aic"):
         weight = weight * torch.sigmoid(gate.kappa_aic * (tail.aic_gap - gate.margin))
     return weight

@@ -41,6 +41,8 @@ class TailFit(NamedTuple):
             exponential tail; NaN where it was not asked for.
         excess: mean exceedance, over 1 - threshold, in (0, 1); NaN like dispersion.
         points: n, how many exceedances; NaN like dispersion.
+        beaten: 1 where the hardest negative is nearer than every positive by more than rounding, 0 where not; NaN
+            without a positive, and where it was not asked for.
         valid: bool; at least two points (maximum likelihood: three), spread wider than rounding, and a rising line.
     """
 
@@ -51,6 +53,7 @@ class TailFit(NamedTuple):
     dispersion: Tensor
     excess: Tensor
     points: Tensor
+    beaten: Tensor
     valid: Tensor
 
 
@@ -62,6 +65,7 @@ class TailRule(NamedTuple):
         estimator: of the slope.
         lines: whether the two lines and their AIC gap are wanted, which a maximum-likelihood slope can do without.
         moments: whether dispersion, excess and points are.
+        beaten: whether positives are looked at too.
     """
 
     fraction: float
@@ -69,6 +73,7 @@ class TailRule(NamedTuple):
     estimator: Literal["line", "maximum_likelihood"]
     lines: bool
     moments: bool = False
+    beaten: bool = False
 
 
 def tail_size(negatives: int, fraction: float, minimum: int) -> int:
@@ -96,7 +101,9 @@ def tail_sizes(counts: Tensor, rule: TailRule) -> Tensor:
 
 
 @torch.no_grad()
-def measure_tail(negatives: Tensor, most: int, counts: Tensor | None, rule: TailRule, eps: float) -> TailFit:
+def measure_tail(
+    negatives: Tensor, most: int, counts: Tensor | None, rule: TailRule, eps: float, best: Tensor | None = None
+) -> TailFit:
     """Tail fits of some anchors from all their similarities: select, then fit.
 
     Args:
@@ -105,12 +112,18 @@ def measure_tail(negatives: Tensor, most: int, counts: Tensor | None, rule: Tail
         counts: int64 (A,), each anchor's own number, where they differ.
         rule: what to measure.
         eps: floor of the shortfall.
+        best: (A,), the largest similarity of a positive, -inf where there is none; None where the rule does without.
     """
     # Anchors that differ in the number of negatives have the tail's end at different places of the order.
     ordered = rule.lines or counts is not None
     hardest = largest(negatives, tail_size(most, rule.fraction, rule.minimum), ordered)
     sizes = None if counts is None else tail_sizes(counts, rule)
-    return fit_tail(hardest, eps, sizes, rule.estimator, rule.lines, rule.moments)
+    fit = fit_tail(hardest, eps, sizes, rule.estimator, rule.lines, rule.moments)
+    if best is None:
+        return fit
+    # An equal one, as an own old key in a queue, is no nearer: not by rounding either.
+    beaten = (shortfall(best, eps) - fit.nearness > ROUNDING * torch.finfo(best.dtype).eps).to(best.dtype)
+    return fit._replace(beaten=torch.where(best == float("-inf"), float("nan"), beaten))
 
 
 @torch.no_grad()
@@ -214,7 +227,7 @@ def fit_tail(
         slope, r2, gap, valid = _fit_lines(delta, sizes)
     if estimator == "maximum_likelihood":
         slope, valid = _fit_likelihood(delta, sizes)
-    return TailFit(slope, r2, gap, nearness, dispersion, excess, points, valid)
+    return TailFit(slope, r2, gap, nearness, dispersion, excess, points, unknown, valid)
 
 
 class _Points(NamedTuple):

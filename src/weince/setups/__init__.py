@@ -15,7 +15,7 @@ All losses take the same options. Each holds a `ContestLoss` as `.inner`; a forw
 and fits as they are computed.
 """
 
-from weince.gate import ENDPOINT, INFONCE, PAPER, WEIBIT
+from weince.gate import CAUTIOUS, ENDPOINT, INFONCE, PAPER, WEIBIT
 from weince.setups.contest_loss import ContestLoss, SetupLoss
 from weince.setups.given import Given, LabelGiven, PairGiven, RetrievalGiven
 from weince.setups.labels import SupervisedLoss, labelled
@@ -25,6 +25,7 @@ from weince.setups.two_towers import TwoTowerLoss, swapped, two_towers
 from weince.setups.two_views import InfoNCELoss, WEINCELoss, two_views, weince_loss
 
 __all__ = [
+    "CAUTIOUS",
     "ENDPOINT",
     "INFONCE",
     "PAPER",

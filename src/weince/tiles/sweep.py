@@ -120,8 +120,7 @@ def sweep(
         here.similarity_(similarity)
         if mixture is None:
             assert tail is not None
-            negatives = roles.only_negatives_(share.copy_(similarity), float("-inf"))
-            fit = measure_tail(negatives, contest.negatives, roles.differing_counts(), gate.rule, eps)
+            fit = _fit(contest, roles, share.copy_(similarity), gate, eps)
             for whole, part in zip(tail, fit, strict=True):
                 whole[rows] = part
             weight, slope = mix(fit, gate, reference)
@@ -159,11 +158,18 @@ def measure_all(contest: Contest, gate: Gate, eps: float, room: Tensor | None = 
         rows = slice(start, start + len(room))
         here = contest.of(rows)
         roles = here.roles()
-        negatives = roles.only_negatives_(here.similarity_(room[: len(here.anchors)]), float("-inf"))
-        fit = measure_tail(negatives, contest.negatives, roles.differing_counts(), gate.rule, eps)
+        fit = _fit(contest, roles, here.similarity_(room[: len(here.anchors)]), gate, eps)
         for whole, part in zip(tail, fit, strict=True):
             whole[rows] = part
     return tail
+
+
+def _fit(contest: Contest, roles: Roles, similarity: Tensor, gate: Gate, eps: float) -> TailFit:
+    """Tails of some anchors; overwrites their similarities."""
+    rule = gate.rule
+    best = roles.best_positive(similarity) if rule.beaten else None
+    negatives = roles.only_negatives_(similarity, float("-inf"))
+    return measure_tail(negatives, contest.negatives, roles.differing_counts(), rule, eps, best)
 
 
 def _empty_tail(anchors: Tensor) -> TailFit:

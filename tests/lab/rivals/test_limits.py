@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from batches import clusters, views
-from weince import INFONCE, PAPER, WEIBIT, ContestLoss, Gate
+from weince import CAUTIOUS, INFONCE, PAPER, WEIBIT, ContestLoss, Gate
 from weince.contest import Contest
 from weince.lab.rivals import (
     DCL,
@@ -78,6 +78,7 @@ def test_settings_that_are_weince():
     forms = {
         "weince": PAPER,
         "endpoint": Gate(evidence="endpoint"),
+        "cautious": CAUTIOUS,
         "weibit": WEIBIT,
         "weibit-line": Gate(evidence=1.0),
         "one-slope": Gate(evidence=1.0, slope=8.0),
@@ -86,6 +87,8 @@ def test_settings_that_are_weince():
     for name, gate in forms.items():
         made = ENTRIES[name].make(0.2, PAPER, Rivals())
         same(made, ContestLoss(0.2, gate))
+    for name, gate in {"cautious-dcl": CAUTIOUS, "dcl": INFONCE}.items():
+        same(ENTRIES[name].make(0.2, PAPER, Rivals()), ContestLoss(0.2, gate, decoupled=True))
 
 
 def test_student_t_of_one_half_is_the_cauchy_kernel():

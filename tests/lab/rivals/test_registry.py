@@ -50,7 +50,7 @@ def varied(settings: dict[str, float]) -> dict[str, Any]:
 
 def test_every_loss_has_a_name_and_a_colour_of_its_own():
     assert set(ENTRIES) == set(NAMES) == set(COLOURS) == set(get_args(Loss))
-    assert len(set(COLOURS.values())) == len(set(NAMES.values())) == len(NAMES) == 19
+    assert len(set(COLOURS.values())) == len(set(NAMES.values())) == len(NAMES) == 21
 
 
 @pytest.mark.parametrize("loss", ENTRIES)

@@ -1,6 +1,6 @@
 """The losses that are compared, by name: as a reader sees them, their colours, their settings, and what makes them.
 
-InfoNCE and all forms of WEINCE have tiles; the others are computed on dense matrices.
+InfoNCE, DCL and all forms of WEINCE have tiles; the others are computed on dense matrices.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
-from weince import INFONCE, ContestLoss, Gate
+from weince import CAUTIOUS, INFONCE, ContestLoss, Gate
 from weince.checks import check_option
 from weince.lab.rivals.coordinates.atanh import Atanh
 from weince.lab.rivals.coordinates.one_slope import OneSlope
@@ -36,6 +36,8 @@ Loss = Literal[
     "infonce",
     "weince",
     "endpoint",
+    "cautious",
+    "cautious-dcl",
     "weibit",
     "weibit-line",
     "one-slope",
@@ -57,6 +59,7 @@ Values = tuple[float, ...]
 SLOPE = 8.0
 """Of "one-slope" and "student-t" where the gate measures slopes."""
 TUNED: dict[str, Values | Literal["temperatures"]] = {"temperature": "temperatures"}
+MOSTLY_INFONCE: dict[str, Any] = {"evidence": CAUTIOUS.evidence, "slope_max": CAUTIOUS.slope_max}
 RESERVE: dict[str, Values] = {"temperature": (0.01, 0.02, 1.0, 2.0)}
 THREE: Values = (0.05, 0.1, 0.2)
 BEYOND_THREE: Values = (0.01, 0.02, 0.5, 1.0)
@@ -84,9 +87,9 @@ class Entry:
     setups: frozenset[Setup] = ALL_SETUPS
 
 
-def _with(temperature: float, gate: Gate, **changes: Any) -> ContestLoss:
+def _with(temperature: float, gate: Gate, *, decoupled: bool = False, **changes: Any) -> ContestLoss:
     """The core's loss, with some settings of the gate replaced."""
-    return ContestLoss(temperature, replace(gate, **changes), gather_distributed=True)
+    return ContestLoss(temperature, replace(gate, **changes), decoupled=decoupled, gather_distributed=True)
 
 
 def _slope(gate: Gate) -> float:
@@ -107,6 +110,20 @@ ENTRIES: dict[str, Entry] = {
         "WEINCE, endpoint",
         "#FF9977",
         lambda temperature, gate, rivals: _with(temperature, gate, evidence="endpoint"),
+        TUNED,
+        RESERVE,
+    ),
+    "cautious": Entry(
+        "WEINCE, cautious",
+        "#AA7722",
+        lambda temperature, gate, rivals: _with(temperature, gate, **MOSTLY_INFONCE),
+        TUNED,
+        RESERVE,
+    ),
+    "cautious-dcl": Entry(
+        "DCL, cautious",
+        "#FFAACC",
+        lambda temperature, gate, rivals: _with(temperature, gate, decoupled=True, **MOSTLY_INFONCE),
         TUNED,
         RESERVE,
     ),
