@@ -21,17 +21,34 @@ from weince.shell.files import read_json, write_json
 RESULTS = Path(__file__).parents[1] / "results"
 NEVER = ("matched-temperature", "weince-released")
 """A control and the authors' code, neither of which is a rival."""
-CHOSEN = ("infonce", "weince", "endpoint", "weibit", "weibit-line", "one-slope", "dcl", "dhel")
+CHOSEN = (
+    "infonce",
+    "weince",
+    "endpoint",
+    "cautious",
+    "cautious-dcl",
+    "weibit",
+    "weibit-line",
+    "one-slope",
+    "dcl",
+    "dhel",
+)
 """Where a run takes minutes."""
+FORMS = ("infonce", "weince", "cautious", "cautious-dcl")
+"""Where what the others do is known from an earlier study of the same recipe."""
 FEW_SHOTS = ("--epochs", "30")
+AS_THE_FAIR_STUDY = (
+    "--validation-fraction", "0.25", "--temperatures", "0.03", "0.05", "0.07", "0.1", "0.2", "0.5",
+    "--seeds", "7", "21", "--confirm-seeds", "1", "2", "3", "4", "5", "--widen", "3",
+)  # fmt: skip
 
 
 class Table(NamedTuple):
-    """A recipe, the folder of its data, its setup (None: the chosen losses), and options."""
+    """A recipe, the folder of its data, its setup or its losses, and options."""
 
     recipe: str
     data: str
-    setup: Setup | None
+    losses: Setup | tuple[str, ...]
     options: tuple[str, ...] = ()
 
 
@@ -48,7 +65,8 @@ TABLES = {
     "tiny-imagenet-pretrained": Table(
         "pretrained", "tiny_imagenet", "two-views", ("--data", "tiny-imagenet", "--subset", "20000")
     ),
-    "cifar10-queue": Table("queue", "cifar10", None),
+    "cifar10-8000": Table("cifar10-cpu", "cifar10", FORMS, AS_THE_FAIR_STUDY),
+    "cifar10-queue": Table("queue", "cifar10", CHOSEN),
 }
 
 
@@ -71,7 +89,9 @@ def main() -> None:
         parser.error(f"no such table: {', '.join(unknown)}; known are {', '.join(TABLES)}")
     for name in asked.names or TABLES:
         table = TABLES[name]
-        losses = CHOSEN if table.setup is None else [one for one in defined_for(table.setup) if one not in NEVER]
+        losses = table.losses
+        if isinstance(losses, str):
+            losses = [one for one in defined_for(losses) if one not in NEVER]
         command = [sys.executable, "-m", "weince", "compare", table.recipe, "--name", name, "--data-dir",
                    str(asked.data / table.data), "--output", str(asked.output), "--workers", asked.workers,
                    *table.options, "--losses", *losses]  # fmt: skip
