@@ -22,17 +22,8 @@ RESULTS = Path(__file__).parents[1] / "results"
 NEVER = ("matched-temperature", "weince-released")
 """A control and the authors' code, neither of which is a rival."""
 CHOSEN = (
-    "infonce",
-    "weince",
-    "endpoint",
-    "cautious",
-    "cautious-dcl",
-    "weibit",
-    "weibit-line",
-    "one-slope",
-    "dcl",
-    "dhel",
-)
+    "infonce", "weince", "endpoint", "cautious", "cautious-dcl", "weibit", "weibit-line", "one-slope", "dcl", "dhel",
+)  # fmt: skip
 """Where a run takes minutes."""
 FORMS = ("infonce", "weince", "cautious", "cautious-dcl")
 """Where what the others do is known from an earlier study of the same recipe."""
