@@ -130,6 +130,8 @@ FORMS: dict[str, list[Form]] = {
     "dcl end": over(Form(weight="end", most=8.0, decoupled=True), tau=TAUS),
     "dcl beaten": over(Form(weight="beaten", most=8.0, decoupled=True), tau=TAUS),
     "dcl beaten end": over(Form(weight="beaten end", most=8.0, decoupled=True), tau=TAUS),
+    "dcl most end": over(Form(weight="most end", most=8.0, decoupled=True), tau=TAUS),
+    "most end": over(Form(weight="most end", most=8.0), tau=TAUS),
     "dcl whole weight": over(Form(weight=1.0, most=8.0, decoupled=True), tau=TAUS),
 }
 
@@ -204,6 +206,8 @@ class SafeLoss(ContestLoss):
             weight = beaten.expand_as(unwon)
         elif rule == "beaten end":
             weight = beaten * end_weight(tail, end_of(tail), 10.0)
+        elif rule == "most end":
+            weight = torch.sigmoid(20 * (beaten - 0.5)) * end_weight(tail, end_of(tail), 10.0)
         elif rule == "end":
             weight = end_weight(tail, end_of(tail), 10.0)
         elif rule == "fall":
