@@ -67,6 +67,7 @@ class Form:
         join: "blend", (1 - lambda) s / tau + lambda curve; "whole", s / tau + lambda curve; "sum", of both losses.
         side: "both", or the one on which s is curved: "negatives", "positives".
         warm: share of the training that is plain InfoNCE before.
+        decoupled: whether the positive is left out of the denominator, as in DCL.
     """
 
     tau: float = 0.1
@@ -80,6 +81,7 @@ class Form:
     side: str = "both"
     warm: float = 0.0
     until: float = 1.0
+    decoupled: bool = False
 
     @property
     def setting(self) -> str:
@@ -122,6 +124,15 @@ FORMS: dict[str, list[Form]] = {
     "beaten late": over(Form(weight="beaten", most=8.0, warm=0.25), tau=TAUS),
     "beaten end": over(Form(weight="beaten end", most=8.0), tau=TAUS),
     "rise": over(Form(weight="rise", most=8.0), tau=TAUS),
+    "dcl": over(Form(weight=0.0, decoupled=True), tau=TAUS),
+    "dcl weince": over(Form(weight="paper", decoupled=True), tau=TAUS),
+    "dcl bounded": over(Form(weight="paper", most=8.0, decoupled=True), tau=TAUS),
+    "dcl end": over(Form(weight="end", most=8.0, decoupled=True), tau=TAUS),
+    "dcl beaten": over(Form(weight="beaten", most=8.0, decoupled=True), tau=TAUS),
+    "dcl beaten end": over(Form(weight="beaten end", most=8.0, decoupled=True), tau=TAUS),
+    "dcl most end": over(Form(weight="most end", most=8.0, decoupled=True), tau=TAUS),
+    "most end": over(Form(weight="most end", most=8.0), tau=TAUS),
+    "dcl whole weight": over(Form(weight=1.0, most=8.0, decoupled=True), tau=TAUS),
 }
 
 
@@ -171,10 +182,15 @@ class SafeLoss(ContestLoss):
         loss = losses.sum() / counted.sum().clamp_min(1)
         return LossOutput(loss, losses, weight.squeeze(1), slope.squeeze(1), tail, counted)
 
-    @staticmethod
-    def _of(roles: Any, of_positives: Tensor, of_negatives: Tensor) -> Tensor:
+    def _of(self, roles: Any, of_positives: Tensor, of_negatives: Tensor) -> Tensor:
         nowhere = torch.finfo(of_negatives.dtype).min
-        return per_anchor_loss(roles.positives(of_positives, nowhere), roles.only_negatives(of_negatives, nowhere))
+        won, lost = roles.positives(of_positives, nowhere), roles.only_negatives(of_negatives, nowhere)
+        if not self.form.decoupled:
+            return per_anchor_loss(won, lost)
+        there = won != nowhere
+        mean = torch.where(there, won, 0.0).sum(1) / there.sum(1).clamp_min(1)
+        counted = there.any(1) & (lost != nowhere).any(1)
+        return torch.where(counted, lost.logsumexp(1) - mean, 0.0)
 
     def _weight(self, tail: Any, unwon: Tensor, beaten: Tensor, time_: float) -> Tensor:
         rule = self.form.weight
@@ -190,6 +206,10 @@ class SafeLoss(ContestLoss):
             weight = beaten.expand_as(unwon)
         elif rule == "beaten end":
             weight = beaten * end_weight(tail, end_of(tail), 10.0)
+        elif rule == "most end":
+            weight = torch.sigmoid(20 * (beaten - 0.5)) * end_weight(tail, end_of(tail), 10.0)
+        elif rule == "end":
+            weight = end_weight(tail, end_of(tail), 10.0)
         elif rule == "fall":
             weight = torch.full_like(unwon, max(0.0, 1 - time_ / self.form.until))
         else:
