@@ -34,7 +34,7 @@ from weince.shell.files import read_json, write_json, write_text
 
 OUT = Path(__file__).with_name("over_training.csv")
 REFERENCE = "infonce"
-FORMS = (REFERENCE, "weince", "endpoint", "weibit")
+FORMS = (REFERENCE, "weince", "endpoint", "cautious", "cautious-dcl", "weibit")
 LOOKS = 30
 COLUMNS: tuple[str, ...] = (
     "table", "times", "loss", "seeds", "reached", "share", "epochs", "pairs", "ratio", "low", "high", "commit",
@@ -73,16 +73,17 @@ def between_looks(epochs: int) -> int:
     return min(even, key=lambda step: abs(np.log(step * LOOKS / epochs)))
 
 
-def recipe_of(result: Mapping[str, Any], times: int, seeds: Sequence[int]) -> Comparison:
-    """The recipe of a table, `times` as long, with the arms of `arms_of`."""
+def recipe_of(
+    result: Mapping[str, Any], times: int, seeds: Sequence[int], arms: Mapping[str, Any], name: str
+) -> Comparison:
+    """The recipe of a table, `times` as long, with other arms of one setting each."""
     kind = recipe_class(result["task"])
     settings = {key: value for key, value in result["settings"].items()
                 if value is not None and key not in REPLACED | kind.PLACES}  # fmt: skip
     settings["epochs"] *= times
     if "validate_every" in kind.model_fields:
         settings["validate_every"] = between_looks(settings["epochs"])
-    arms = {"seeds": tuple(seeds), "confirm_seeds": (), "widen": 0, "arms": arms_of(result)}
-    return kind(**settings, **arms, name=f"{result['name']}-x{times}")
+    return kind(**settings, seeds=tuple(seeds), confirm_seeds=(), widen=0, arms=arms, name=name)
 
 
 def as_kept(result: Mapping[str, Any], table: str, times: int) -> dict[str, Any]:
@@ -165,9 +166,7 @@ def table(name: str, output: Path) -> dict[str, Any]:
 def trained(recipe: Comparison, data: Path, output: Path, workers: str) -> dict[str, Any]:
     """Carry out a recipe; seconds where it is finished."""
     path = output / f"{recipe.name}.toml"
-    table, _, times = recipe.name.rpartition("-x")
-    told = f"# {table} at {times} times its epochs; the setting of each loss was chosen there, at its own length.\n"
-    write_text(path, told + write(recipe))
+    write_text(path, "# Each loss with one setting, chosen in the table that this name begins with.\n" + write(recipe))
     command = ["compare", str(path), "--data-dir", str(data), "--output", str(output), "--workers", workers]
     subprocess.run([sys.executable, "-m", "weince", *command], check=True)
     return read_json(output / recipe.name / "result.json")
@@ -182,7 +181,7 @@ def lengthened(name: str, asked: argparse.Namespace) -> None:
         print(f"{name}: task {held['task']} keeps no validation curve, so nothing is said of its steps.")
     ends: dict[int, float] = {}
     for times in [1, *asked.lengths] if curves else asked.lengths:
-        recipe = recipe_of(held, times, seeds)
+        recipe = recipe_of(held, times, seeds, arms_of(held), f"{name}-x{times}")
         result = trained(recipe, asked.data / TABLES[name].data, asked.output, asked.workers)
         if times == 1:
             ends = ends_of(result)

@@ -8,7 +8,8 @@ its held-out embeddings as OUTPUT/NAME/runs keeps them.
     the diagnosis (`weince diagnose`)   whether the verdict is "cap", xi, endpoint, and how xi moves at a fourth of the
                                         exceedances
     batches of the recipe's size        R and z of `weince.evidence`, mean weights of the "endpoint" gate and the
-                                        paper's; contests as the task's setup makes them, means over 20 batches
+                                        paper's, share of positives that a negative beats; contests as the task's
+                                        setup makes them, means over 20 batches
     geometry of the run                 as the result has it
     training examples
 
@@ -35,7 +36,7 @@ from gain_ranks import ranks_of, told
 from leaderboard import TABLES
 from over_training import REFERENCE, rows_of, table
 
-from weince import ENDPOINT, PAPER, ContestLoss, setups
+from weince import CAUTIOUS, ENDPOINT, PAPER, ContestLoss, setups
 from weince.contest import Contest
 from weince.diagnosis.embeddings import embeddings_of
 from weince.diagnosis.examine import examine
@@ -52,8 +53,9 @@ from weince.shell.files import write_csv
 
 OUT = Path(__file__).with_name("predict_gain.csv")
 RANKS = Path(__file__).with_name("predict_gain_ranks.csv")
-FORMS = ("weince", "endpoint", "weibit", "weibit-line", "one-slope")
-MEASURES = ("cap", "xi", "endpoint", "drift", "place", "statistic", "weight_endpoint", "weight_paper", *GEOMETRY,
+FORMS = ("weince", "endpoint", "cautious", "weibit", "weibit-line", "one-slope")
+MEASURES = ("cap", "xi", "endpoint", "drift", "place", "statistic", "weight_endpoint", "weight_paper",
+            "beaten", *GEOMETRY,
             "training_examples")  # fmt: skip
 BATCHES = 20
 Arrays = Mapping[str, np.ndarray]
@@ -119,17 +121,19 @@ def diagnosed(held: HeldOut, name: str) -> dict[str, Any]:
 
 @torch.no_grad()
 def gated(held: HeldOut, batch: int, batches: int = BATCHES) -> dict[str, float]:
-    """R, z and the mean weights of both gates: means over batches and directions."""
+    """R, z, the mean weights of both gates and the share of beaten positives: means over batches and directions."""
     rng, found = np.random.default_rng(0), []
     batch = min(batch, held.examples)
     for _ in range(batches):
         for contest in held.contests(rng.choice(held.examples, batch, replace=False)):
-            endpoint, paper = (ContestLoss(0.1, gate)(contest) for gate in (ENDPOINT, PAPER))
+            endpoint, paper, cautious = (ContestLoss(0.1, gate)(contest) for gate in (ENDPOINT, PAPER, CAUTIOUS))
             assert endpoint.tail is not None
+            assert cautious.tail is not None
             end = end_of(endpoint.tail)
             weights = [float(one.weight[one.counted].mean()) for one in (endpoint, paper)]
-            found.append((float(end.place), float(end.statistic), *weights))
-    names = ("place", "statistic", "weight_endpoint", "weight_paper")
+            beaten = float(cautious.tail.beaten.nanmean())
+            found.append((float(end.place), float(end.statistic), *weights, beaten))
+    names = ("place", "statistic", "weight_endpoint", "weight_paper", "beaten")
     return {"batch": batch, **dict(zip(names, map(float, np.mean(found, axis=0)), strict=True))}
 
 

@@ -87,7 +87,7 @@ def test_arms_have_the_chosen_settings_and_the_other_loss_is_the_best_on_validat
 
 def test_a_longer_recipe_is_the_same_but_for_epochs_arms_and_seeds():
     held = result()
-    longer = recipe_of(held, 3, SEEDS)
+    longer = recipe_of(held, 3, SEEDS, arms_of(held), "task-x3")
     assert isinstance(longer, TextsRecipe)
     assert longer.name == "task-x3"
     assert (longer.epochs, longer.validate_every, longer.shots) == (12, 1, 5)

@@ -12,7 +12,7 @@ from weince.shell.words import count
 
 __all__ = ["BEGIN", "END", "chosen", "lead", "markdown", "rewritten", "tried", "up_to_date"]
 
-MAIN = ("weince", "endpoint", "weibit")
+MAIN = ("weince", "endpoint", "cautious", "cautious-dcl", "weibit")
 """Losses of which the page speaks by name."""
 BEGIN, END = "<!-- leaderboard: begin -->", "<!-- leaderboard: end -->"
 EXCLUDES, SURVIVES = "○", "●"
@@ -74,7 +74,7 @@ def mark(cell: Cell) -> str:
 
 
 def markdown(board: Board, losses: Sequence[str] | None = None) -> str:
-    """A shortened table of the board, between its markers.
+    """A shortened table of the board, between its markers: a row a task, so that it stays narrow with many.
 
     Args:
         board: its first table is told.
@@ -88,11 +88,12 @@ def markdown(board: Board, losses: Sequence[str] | None = None) -> str:
     if unknown := [loss for loss in losses or () if loss not in known]:
         raise UserError(f"The leaderboard has no {', '.join(unknown)}. It has {', '.join(known)}.")
     rows = [row for row in table.rows if losses is None or row.loss in (*losses, board.reference)]
-    heads = [f"{task}, {board.studies[task].metric}" for task in board.studies]
+    cells = [[task, study.metric, *(_short(row.cells[task]) for row in rows)] for task, study in board.studies.items()]
+    ranks = ["mean rank", "", *(f"{row.rank:.1f}" for row in rows)]
     lines = [
-        f"| | {' | '.join(heads)} | mean rank |",
-        f"|---|{'---:|' * (len(heads) + 1)}",
-        *(f"| {' | '.join([row.title, *map(_short, row.cells.values()), f'{row.rank:.1f}'])} |" for row in rows),
+        f"| task | score | {' | '.join(row.title for row in rows)} |",
+        f"|---|---|{'---:|' * len(rows)}",
+        *(f"| {' | '.join(line)} |" for line in [*cells, ranks]),
     ]
     return "\n".join([BEGIN, *lines, "", _note(board), END])
 
@@ -108,7 +109,7 @@ def _short(cell: Cell | str) -> str:
 def _note(board: Board) -> str:
     table = board.tables[0]
     return (
-        f"Points more than {board.title} with 95 % intervals, paired by seed; the row of "
+        f"Points more than {board.title} with 95 % intervals, paired by seed; the column of "
         f"{board.titles[board.reference]} has its own scores, x 100. {EXCLUDES} interval excludes zero, {SURVIVES} "
         f"survives Holm's correction for {count(table.comparisons, 'comparison')}. Ranks are among the "
         f"{len(table.rows)} losses of the whole table, where they were run."
