@@ -25,7 +25,7 @@ CHOSEN = (
     "infonce", "weince", "endpoint", "cautious", "cautious-dcl", "weibit", "weibit-line", "one-slope", "dcl", "dhel",
 )  # fmt: skip
 """Where a run takes minutes."""
-FORMS = ("infonce", "weince", "cautious", "cautious-dcl")
+FORMS = ("infonce", "cautious", "cautious-dcl")
 """Where what the others do is known from an earlier study of the same recipe."""
 FEW_SHOTS = ("--epochs", "30")
 AS_THE_FAIR_STUDY = (
