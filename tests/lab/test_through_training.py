@@ -16,7 +16,7 @@ from weince.diagnosis.question import Question
 from weince.lab.evaluation.through_training import PER_FILE, examine_epochs, write_epochs
 from weince.shell.errors import UserError
 
-SMALL = ["--temperatures", "0.2", "--seeds", "1", "--epochs", "3", "--device", "cpu"]
+SMALL = ["--losses", "infonce", "weince", "--temperatures", "0.2", "--seeds", "1", "--epochs", "3", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module")

@@ -56,6 +56,8 @@ __all__ = [
 EVALUATION_BATCH = 64
 LOOKS = 50
 """Rows of history.csv, about."""
+ROUNDING = 1e-6
+"""Cosine distance of one sentence's embeddings, as several threads round them."""
 
 
 class Trained(NamedTuple):
@@ -139,7 +141,8 @@ def told_apart(encoder: SentenceTransformer, sentence: str) -> float:
         torch.manual_seed(0)
         first, second = encoder(features)["sentence_embedding"].double()
     encoder.eval()
-    return 0.0 if torch.equal(first, second) else float(1 - torch.cosine_similarity(first, second, dim=0))
+    distance = float(1 - torch.cosine_similarity(first, second, dim=0))
+    return distance if distance > ROUNDING else 0.0
 
 
 def weights_digest(encoder: SentenceTransformer) -> str:

@@ -9,7 +9,7 @@ from pydantic import Field
 from weince.lab.engine.plan import Usual
 from weince.lab.rivals import Loss, Setup
 from weince.lab.settings import Name, Placed
-from weince.lab.tasks.recipe.losses import TunedLosses
+from weince.lab.tasks.recipe.losses import SHOWN, TunedLosses
 from weince.lab.training.settings import ImageSettings
 
 __all__ = ["METRICS", "PAPER_TEMPERATURE", "ImageRun", "ImagesRecipe", "Metric", "preset"]
@@ -80,4 +80,5 @@ class ImageRun(ImageSettings, Placed):
 
 def preset(data: str) -> dict[str, Any]:
     """Settings from which a comparison on `data` starts when no file is given."""
-    return {"name": data, "data": data} | ({} if data == "digits" else {"epochs": 100})
+    shown = {"losses": SHOWN, "temperatures": (0.05, 0.1, 0.2, 0.5)}
+    return {"name": data, "data": data, **shown} | ({} if data == "digits" else {"epochs": 100})

@@ -12,10 +12,12 @@ from weince.lab.engine.recipe import Comparison
 from weince.lab.rivals import ENTRIES, NAMES, Loss, Rivals, Setup, defined_for, grid_of, reserve_of
 from weince.lab.training.settings import HeadSettings
 
-__all__ = ["HeadComparison", "TunedLosses"]
+__all__ = ["SHOWN", "HeadComparison", "TunedLosses"]
 
 SETTINGS = 6
 """That a loss with a grid of its own tries."""
+SHOWN: tuple[Loss, ...] = ("infonce", "weince", "cautious", "weibit")
+"""What is compared where nobody says what."""
 SIX = (0.03, 0.05, 0.07, 0.1, 0.2, 0.5)
 
 
@@ -61,7 +63,7 @@ class HeadComparison(HeadSettings, TunedLosses):
     USUAL: ClassVar = Usual(settings={"temperature": 0.07}, whose="CLIP's first temperature")
     VARIED: ClassVar = frozenset({"learning_rate", "batch_size", "epochs", "schedule", "hidden", "projection"})
 
-    losses: Annotated[tuple[Loss, ...], Field(min_length=1)] = ("infonce", "weince", "endpoint", "weibit")
+    losses: Annotated[tuple[Loss, ...], Field(min_length=1)] = SHOWN
     """What is compared: each at every temperature, or over a grid of its own where it has other settings or none."""
     temperatures: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = SIX
     """Every loss with a temperature is tried at every one of these."""
