@@ -17,7 +17,21 @@ from commands import start
 from weince.__main__ import main
 from weince.lab.engine.plan import slug
 
-SMALL = ["--losses", "infonce", "weince", "--temperatures", "0.2", "0.5", "--seeds", "1", "2", "--epochs", "1", "--device", "cpu"]
+SMALL = [
+    "--losses",
+    "infonce",
+    "weince",
+    "--temperatures",
+    "0.2",
+    "0.5",
+    "--seeds",
+    "1",
+    "2",
+    "--epochs",
+    "1",
+    "--device",
+    "cpu",
+]
 
 
 def weince(*words):

@@ -14,6 +14,7 @@ from commands import Running
 from examples import load
 from weince import INFONCE, InfoNCELoss, QueueLoss, RetrievalLoss, SupervisedLoss, TwoTowerLoss, WEINCELoss
 from weince.lab import Arm, Range, compare
+from weince.lab.intervals import sampling_error
 from weince.shell.errors import UserError
 
 SETTINGS = {
@@ -194,3 +195,40 @@ def test_the_example_with_lightly_runs_and_goes_on(tmp_path, monkeypatch):
     assert all(0.2 < row["mean"]["knn"] < 1 for row in first["rows"])
     monkeypatch.setattr(example, "train", None)  # nothing is trained again
     assert example.main(str(tmp_path), (0.3,)) == first
+
+
+@pytest.mark.parametrize("form", [list, np.asarray, torch.tensor], ids=["list", "array", "tensor"])
+def test_a_number_for_each_example_gives_intervals_a_floor(form, tmp_path):
+    """Two seeds that agree to the digit are no certainty of 40 examples."""
+    hits = {"InfoNCE": [1.0] * 20 + [0.0] * 20, "WEINCE": [1.0] * 22 + [0.0] * 18}
+
+    def train(criterion, seed, folder):
+        return 0.5
+
+    def test(criterion, seed, folder):
+        return {"score": form(hits[folder.name.split("-")[0]])}
+
+    options = {"seeds": (1, 2), "quiet": True, "arms": {"InfoNCE": Arm(InfoNCELoss), "WEINCE": Arm(WEINCELoss)}}
+    result = compare(train, test=test, folder=tmp_path / "floor", **options)
+    (one,) = result["differences"]
+    error = np.std([1.0] * 2 + [0.0] * 38, ddof=1) / np.sqrt(40)
+    assert one["by_seed"] == pytest.approx([0.05, 0.05])
+    assert one["sampling_error"] == pytest.approx(error)
+    assert one["low"] == pytest.approx(0.05 - 1.96 * error, abs=1e-3)
+    bare = compare(
+        train, test=lambda *of: float(np.mean(np.asarray(test(*of)["score"]))), folder=tmp_path / "bare", **options
+    )
+    (one,) = bare["differences"]
+    assert one["sampling_error"] is None
+    assert one["low"] == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(("score", "says"), [([[1.0]], r"\(1, 1\)"), ([], r"\(0,\)"), (["x"], "return numbers")])
+def test_a_score_that_is_no_number_and_no_row_of_numbers_is_refused(score, says, tmp_path):
+    with pytest.raises(UserError, match=says):
+        compare(lambda *of: score, arms={"InfoNCE": Arm(InfoNCELoss)}, seeds=(1,), folder=tmp_path, quiet=True)
+
+
+def test_seeds_of_other_examples_have_no_common_sampling_error():
+    assert sampling_error([np.ones(3), np.ones(4)], [np.zeros(3), np.zeros(4)]) == 0.0
+    assert sampling_error([np.ones(1)], [np.zeros(1)]) == 0.0

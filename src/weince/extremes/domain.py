@@ -252,10 +252,7 @@ def judge(tails: list[Tail], largest: float) -> Verdict:
     undecided = tail.test.p_value > LEVEL or np.isinf(best.endpoint)
     if undecided and best.shape_interval.low > 0:
         kind = "heavy"
-        text = (
-            f"Heavier than exponential, {shape}: no sign of an end. Look for clusters of near-duplicates; "
-            "a correction at 1 would act on them alone."
-        )
+        text = f"Heavier than exponential, {shape}: no sign of an end. Look for clusters of near-duplicates."
     elif undecided:
         kind = "exponential"
         told = -2 * norm.ppf(0.95) * np.sqrt(best.inflation / tail.n)
@@ -266,7 +263,7 @@ def judge(tails: list[Tail], largest: float) -> Verdict:
     elif _holds(tail, CAP) and settled:
         kind, text = (
             "cap",
-            f"Finite endpoint, {shape}, {ends}, holds the cap 1: the shortfall correction fits this tail.",
+            f"Finite endpoint, {shape}, {ends}, holds the cap 1: a power law of the shortfall fits this tail.",
         )
     elif deeper is not None and settled != _holds(tail, CAP) and (not settled or not _holds(deeper, best.endpoint)):
         kind = "unsettled"
@@ -274,12 +271,12 @@ def judge(tails: list[Tail], largest: float) -> Verdict:
         text = (
             f"Finite endpoint, {shape}, {ends}, but the end moves with the threshold: over {_place(deeper.threshold)} "
             f"it is {_place(deeper.best.endpoint)} [{_place(low)}, {_place(high)}]. "
-            "Not settled whether a correction at 1 fits."
+            "Not settled whether it ends at the cap 1."
         )
     elif end.high < CAP:
         kind, text = (
             "short",
-            f"Bounded, but ends at {_short(best.endpoint)}: {shape}, {ends}: no reason for a correction at 1.",
+            f"Bounded, but ends at {_short(best.endpoint)}, below the cap 1: {shape}, {ends}.",
         )
     else:
         kind = "beyond"

@@ -114,7 +114,12 @@ def sampling_error(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> 
     Args:
         ours: outcomes (examples,), one array a seed, whose mean is the score: 0 or 1 where it is a share.
         theirs: likewise, of the same examples.
+
+    Returns:
+        The error; 0 where seeds have other examples, so that nothing can be paired, or one example alone.
     """
+    if len({len(outcomes) for outcomes in (*ours, *theirs)}) != 1 or len(ours[0]) < 2:
+        return 0.0
     by_example = np.mean(np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float), axis=0)
     return float(by_example.std(ddof=1) / np.sqrt(len(by_example)))
 

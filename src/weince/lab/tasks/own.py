@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from pydantic import ValidationError
 from rich.console import Console
@@ -16,6 +17,7 @@ from torch import nn
 
 import weince.lab.engine.plan as plans
 from weince.lab.engine.comparison import opened, publish, result_of
+from weince.lab.engine.outcomes import packed_all
 from weince.lab.engine.plan import Plan, Range, Value, words
 from weince.lab.engine.task import Settings
 from weince.lab.engine.work import work
@@ -27,7 +29,8 @@ from weince.shell.terminal import bar
 
 __all__ = ["Arm", "compare"]
 
-Scores: TypeAlias = "float | Mapping[str, float]"
+Score: TypeAlias = "float | Sequence[float] | np.ndarray | torch.Tensor"
+Scores: TypeAlias = "Score | Mapping[str, Score]"
 Loop: TypeAlias = "Callable[[Any, int, Path], Scores]"
 
 
@@ -89,15 +92,17 @@ def compare(
     stopped; the same script started again beside it, on this machine or on another with `storage`, is another worker.
 
     Args:
-        train: (criterion, seed, folder) -> validation scores: a number, or metric -> number; shares of one, the higher
-            the better; one that is not finite is out. Seed everything random from `seed`, the same for every arm.
-            `folder` is this trial's: after a kill `train` is called with it again, and may go on from what it left.
+        train: (criterion, seed, folder) -> validation scores: a score, or metric -> score; shares of one, the higher
+            the better; one that is not finite is out. A score is a number, or one number for each example (1 right, 0
+            wrong), whose mean it then is. Seed everything random from `seed`, the same for every arm. `folder` is this
+            trial's: after a kill `train` is called with it again, and may go on from what it left.
         arms: name -> what is compared. All that try several settings try equally many.
         seeds: by which settings are chosen.
         folder: of the comparison: trials.db, runs/, result.json, scores.csv, report.html.
         test: (criterion, seed, folder) -> test scores of what `train` left in the folder; asked for what is reported
-            alone. Without it validation scores are reported, of seeds that have chosen nothing if `confirm_seeds` are
-            given.
+            alone. With one number for each example, intervals are no narrower than the sampling error of so many
+            examples, as seeds alone do not tell. Without `test`, validation scores are reported, of seeds that have
+            chosen nothing if `confirm_seeds` are given.
         confirm_seeds: others than `seeds`, from which the chosen settings are reported; `seeds` when empty.
         reference: the arm that the others are compared with; the first when not given.
         metrics: score -> as a reader sees it; {"score": "score"} when not given.
@@ -181,7 +186,7 @@ class _Own:
             return read_json(done)
         progress(0)
         before = time.perf_counter()
-        scores = self._scores("train", loss, settings, seed, folder)
+        scores = self._scores("train", loss, settings, seed, folder)["scores"]
         diverged = not all(map(math.isfinite, scores.values()))
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         found = {
@@ -196,12 +201,13 @@ class _Own:
     def test(self, loss: str, settings: Settings, seed: int, folder: Path) -> dict[str, Any]:
         if self.functions["test"] is None:
             return {"scores": read_json(folder / "validation.json")["scores"]}
-        return {"scores": self._scores("test", loss, settings, seed, folder)}
+        return self._scores("test", loss, settings, seed, folder)
 
     def untrained_scores(self) -> dict[str, dict[str, float]]:
         return {}
 
-    def _scores(self, what: str, loss: str, settings: Settings, seed: int, folder: Path) -> dict[str, float]:
+    def _scores(self, what: str, loss: str, settings: Settings, seed: int, folder: Path) -> dict[str, Any]:
+        """Scores, and outcomes where a score is given example by example."""
         function = self.functions[what]
         assert function is not None
         try:
@@ -218,6 +224,14 @@ class _Own:
                 f"Found {', '.join(map(str, scores)) or 'none'}."
             )
         try:
-            return {name: float(scores[name]) for name in self.metrics}  # pyright: ignore[reportArgumentType]
-        except (TypeError, ValueError):
+            given = {name: np.asarray(torch.as_tensor(scores[name]).cpu(), dtype=float) for name in self.metrics}
+        except (TypeError, ValueError, RuntimeError):
             raise UserError(f"Function `{what}` should return numbers. Found {scores}.") from None
+        if wrong := [name for name, values in given.items() if values.ndim > 1 or not values.size]:
+            found = ", ".join(f"{name} of shape {given[name].shape}" for name in wrong)
+            raise UserError(
+                f"Function `{what}` should return a number, or one for each example (examples,). Found {found}."
+            )
+        outcomes = {name: values for name, values in given.items() if values.ndim == 1}
+        means = {name: float(values.mean()) for name, values in given.items()}
+        return {"scores": means, **({"outcomes": packed_all(outcomes)} if outcomes else {})}
