@@ -56,6 +56,12 @@ TABLES = {
     "tiny-imagenet-pretrained": Table(
         "pretrained", "tiny_imagenet", "two-views", ("--data", "tiny-imagenet", "--subset", "20000")
     ),
+    "banking77-5-trained": Table(
+        "intents",
+        "banking77",
+        ("infonce", "weince", "cautious"),
+        ("--shots", "5", "--epochs", "10", "--encoder-learning-rate", "5e-5", "--temperatures", "0.05", "0.1", "0.2"),
+    ),
     "cifar10-8000": Table("cifar10-cpu", "cifar10", FORMS, AS_THE_FAIR_STUDY),
     "cifar10-queue": Table("queue", "cifar10", CHOSEN),
 }

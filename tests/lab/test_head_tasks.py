@@ -84,6 +84,31 @@ def test_an_unknown_set_of_intents_runs_as_it_comes(tmp_path, capsys):
     assert "student-t try 6 of their own, so `temperatures` should be 6; found 2" in capsys.readouterr().err
 
 
+@needs_minilm
+def test_the_encoder_of_texts_is_trained_where_it_has_a_learning_rate(tmp_path):
+    with (tmp_path / "mine.csv").open("w", newline="", encoding="utf-8") as file:
+        verbs = "open close paint sell wash rent move find lift lock buy see".split()
+        rows = [(f"{verb} the {noun}", noun) for noun in ("door", "car", "boat") for verb in verbs]
+        csv.writer(file).writerows([("text", "label"), *rows])
+    options = {"data_dir": tmp_path / "mine.csv", "output": tmp_path, "device": "cpu", "epochs": 1, "batch_size": 16}
+    found, moved = {}, {}
+    for rate in (None, 1e-4, 1e-4):
+        recipe = TextsRecipe(**options, encoder_learning_rate=rate)
+        task = task_of(recipe)
+        folder = tmp_path / f"{rate}-{len(found)}"
+        folder.mkdir()
+        task.train("infonce", {"temperature": 0.1}, 3, folder, lambda epochs: None)
+        with np.load(folder / "embeddings.npz") as held:
+            found[folder.name] = held["query"]
+        moved[folder.name] = task.test("infonce", {"temperature": 0.1}, 3, folder)["scores"]
+        assert ("trained too" in task.facts[1]) == (rate is not None)
+    frozen, trained, again = found.values()
+    assert trained.shape == frozen.shape
+    assert np.array_equal(trained, again)  # every trial begins with the encoder as it was
+    assert not np.allclose(trained, frozen, atol=1e-4)
+    assert all(set(scores) == {"recall_at_1", "knn_accuracy"} for scores in moved.values())
+
+
 @needs_lite
 def test_a_folder_of_small_grey_drawings_with_100_classes_runs_as_it_comes(tmp_path, capsys):
     rng = np.random.default_rng(0)

