@@ -87,7 +87,7 @@ def test_an_unknown_set_of_intents_runs_as_it_comes(tmp_path, capsys):
 @needs_minilm
 def test_the_encoder_of_texts_is_trained_where_it_has_a_learning_rate(tmp_path):
     with (tmp_path / "mine.csv").open("w", newline="", encoding="utf-8") as file:
-        verbs = "open close paint sell wash rent move find lift lock buy see".split()
+        verbs = ["open", "close", "paint", "sell", "wash", "rent", "move", "find", "lift", "lock", "buy", "see"]
         rows = [(f"{verb} the {noun}", noun) for noun in ("door", "car", "boat") for verb in verbs]
         csv.writer(file).writerows([("text", "label"), *rows])
     options = {"data_dir": tmp_path / "mine.csv", "output": tmp_path, "device": "cpu", "epochs": 1, "batch_size": 16}
