@@ -84,13 +84,14 @@ def test_float32_is_close(name: str):
                 assert float(error) <= 2e-4 * float(precise.grad.abs().max()) + 1e-9
 
 
-# Without smoothing tiles form the dense gradient, as the next test finds; differences take them twice as long.
+# Tiles form the dense gradient, as the next test finds; differences take them twice as long.
 @every_case
 @pytest.mark.parametrize(
     ("implementation", "smoothing", "decoupled"),
     [
-        ("dense", 0.0, False), ("dense", 0.1, False), ("tiled", 0.1, False),
-        pytest.param("tiled", 0.0, False, marks=pytest.mark.exhaustive), ("dense", 0.1, True), ("tiled", 0.1, True),
+        ("dense", 0.0, False), ("dense", 0.1, True),
+        *(pytest.param(*more, marks=pytest.mark.exhaustive) for more in
+          (("dense", 0.1, False), ("tiled", 0.0, False), ("tiled", 0.1, False), ("tiled", 0.1, True))),
     ],
 )  # fmt: skip
 def test_gradients_by_differences(name: str, implementation: str, smoothing: float, decoupled: bool):
@@ -114,23 +115,36 @@ def test_gradients_by_differences(name: str, implementation: str, smoothing: flo
 
 @every_case
 @pytest.mark.parametrize("gate", ["paper", "released"])
+@pytest.mark.parametrize("smoothing", SMOOTHING)
 @pytest.mark.parametrize("decoupled", [False, True])
-def test_tiles_form_the_gradient_of_the_dense_loss(name: str, gate: str, decoupled: bool):
-    """With measured weights, which differences cannot hold fixed; no gradient of a candidate that needs none."""
+def test_tiles_form_the_gradient_of_the_dense_loss(name: str, gate: str, smoothing: float, decoupled: bool):
+    """With measured weights, which differences cannot hold fixed: of the mean, the weighted sum and the losses one by
+    one; of embeddings and temperature. No gradient of a candidate that needs none."""
+    case = CASES[name]
+    settings = {"label_smoothing": smoothing, "decoupled": decoupled}
     found = []
     for implementation in ("dense", "tiled"):
-        settings = {"implementation": implementation, "decoupled": decoupled}
-        output, leaves = matrices(CASES[name], torch.float64, gate=GATES[gate], **settings)
-        output.loss.backward()
-        found.append([torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves])
-    for tiled, dense in zip(*found, strict=True):
-        torch.testing.assert_close(tiled, dense, rtol=1e-10, atol=1e-12)
-    case = CASES[name]
+        leaves = [leaf.clone().requires_grad_() for leaf in case.leaves]
+        temperature = torch.tensor(TEMPERATURE, dtype=torch.float64, requires_grad=True)
+        contest = case.make(*leaves)
+        draw = torch.Generator().manual_seed(1)
+        weight = torch.rand(len(contest.anchors), generator=draw, dtype=torch.float64)
+        options = settings | {"implementation": implementation, "gate": GATES[gate]}
+        one = whole_of(contest, temperature, **options).loss
+        weighed = whole_of(contest._replace(sample_weight=weight), temperature, **options).loss
+        each = (whole_of(contest, temperature, reduction="none", **options).loss * weight.flip(0)).sum()
+        for loss in (one, weighed, each):
+            of_loss = torch.autograd.grad(loss, [*leaves, temperature], allow_unused=True, materialize_grads=True,
+                                          retain_graph=True)  # fmt: skip
+            found.append((implementation, of_loss))
+    dense, tiled = ([of_loss for how, of_loss in found if how == one] for one in ("dense", "tiled"))
+    for exact, ours in zip(dense, tiled, strict=True):
+        for expected, gradient in zip(exact, ours, strict=True):
+            torch.testing.assert_close(gradient, expected, rtol=1e-10, atol=1e-12)
     leaves = [case.leaves[0].clone().requires_grad_(), *case.leaves[1:]]
-    settings = {"implementation": "tiled", "decoupled": decoupled}
-    whole_of(case.make(*leaves), TEMPERATURE, GATES[gate], **settings).loss.backward()
+    whole_of(case.make(*leaves), TEMPERATURE, GATES[gate], implementation="tiled", **settings).loss.backward()
     if len(leaves) > 1:
-        torch.testing.assert_close(leaves[0].grad, found[0][0], rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(leaves[0].grad, dense[0][0], rtol=1e-10, atol=1e-12)
     assert all(leaf.grad is None for leaf in leaves[1:])
 
 
