@@ -6,6 +6,8 @@ formed on the way, so backward is a scaling; a gradient that reaches single loss
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -33,7 +35,7 @@ def measure(contest: Contest, gate: Gate, eps: float) -> TailFit:
     """Fits of all anchors, where their weights take more than these."""
     anchors = contest.anchors
     arguments = _arguments(contest, gate, anchors.new_empty(()), eps, 0.0, False, anchors.new_empty(anchors.shape[0]))
-    return TailFit(*torch.ops.weince.tails(*arguments))
+    return TailFit(*_tails_operator(*arguments))
 
 
 def losses(
@@ -69,7 +71,7 @@ def losses(
     arguments = _arguments(contest, gate, scale, eps, smoothing, decoupled, factor)
     form = of_total and torch.is_grad_enabled()
     wanted = [form and leaf is not None and leaf.requires_grad for leaf in arguments[:LEAVES]]
-    found = torch.ops.weince.tiles(*arguments, wanted, _stacked(mixture, factor))
+    found = _tiles_operator(*arguments, wanted, _stacked(mixture, factor))
     total, per_anchor, counted, mixed, *tail = found[:-LEAVES]
     fits = TailFit(*(value.detach() for value in tail)) if gate.needs_fit and mixture is None else None
     weight, slope = mixed.detach().unbind()
@@ -146,7 +148,7 @@ def _backward(ctx: Any, of_total: Tensor | None, of_each: Tensor | None, *_: Any
         factor = arguments[4] * (0.0 if of_total is None else of_total)
         arguments[4] = factor if of_each is None else factor + of_each
         measured = Gate.parsed(ctx.rest[1]).needs_fit
-        gradient = torch.ops.weince.tiles(*arguments, *ctx.rest, wanted, mixed if measured else None)[-LEAVES:]
+        gradient = _tiles_operator(*arguments, *ctx.rest, wanted, mixed if measured else None)[-LEAVES:]
         of_total = None
     found = (part if of_total is None else part * of_total for part in gradient)
     return *(part if want else None for part, want in zip(found, wanted, strict=True)), *nothing
@@ -156,14 +158,19 @@ def _tails(*arguments: Any) -> tuple[Tensor, ...]:
     return tuple(measure_all(*_given(arguments), arguments[_KEPT + 2]))
 
 
-_op = torch.library.custom_op(
-    "weince::tiles",
-    _tiles,
-    mutates_args=(),
-    schema=f"({_CONTEST}, bool[] wanted, Tensor? mixed) -> ({', '.join(['Tensor'] * (4 + FITS + LEAVES))})",
-)
-_op.register_fake(_shapes)
-_op.register_autograd(_backward, setup_context=_remember)
-torch.library.custom_op(
-    "weince::tails", _tails, mutates_args=(), schema=f"({_CONTEST}) -> ({', '.join(['Tensor'] * FITS)})"
-).register_fake(lambda *arguments: _shapes(*arguments, [False] * LEAVES, None)[4 : 4 + FITS])
+def _operator(name: str, function: Callable[..., tuple[Tensor, ...]], more: str, tensors: int) -> Any:
+    """An operator that returns tensors, its name with a digest of its schema.
+
+    PyTorch keeps compiled graphs on disk and knows them by the names of what they call: one that was compiled before
+    the schema changed would be taken for one of this version, and read its outputs at other places.
+    """
+    schema = f"({_CONTEST}{more}) -> ({', '.join(['Tensor'] * tensors)})"
+    digest = zlib.crc32(schema.encode())
+    return torch.library.custom_op(f"weince::{name}_{digest:08x}", function, mutates_args=(), schema=schema)
+
+
+_tiles_operator = _operator("tiles", _tiles, ", bool[] wanted, Tensor? mixed", 4 + FITS + LEAVES)
+_tiles_operator.register_fake(_shapes)
+_tiles_operator.register_autograd(_backward, setup_context=_remember)
+_tails_operator = _operator("tails", _tails, "", FITS)
+_tails_operator.register_fake(lambda *arguments: _shapes(*arguments, [False] * LEAVES, None)[4 : 4 + FITS])
