@@ -40,6 +40,11 @@ Array = NDArray[np.float64]
 
 CAP = 1.0
 LEVEL = 0.05
+NO_PROMISE = (
+    "It does not tell whether WEINCE would beat InfoNCE: where both were compared, tails that hold the cap went with "
+    "gains and with losses. `weince compare` measures it."
+)
+"""Said with every verdict (experiments/predict_gain.csv)."""
 NEAR_ENOUGH = 0.1
 """An interval of the end holds the cap when it comes as near as this share of 1 - u: with many pairs, intervals exclude
 the cap for a bias of the third digit."""
@@ -305,7 +310,7 @@ def _notes(tail: Tail, deeper: Tail | None, largest: float) -> list[str]:
             f"Over the higher threshold {_place(deeper.threshold)} ({deeper.n:,} pairs): xi = {deeper.best.shape:.2f}, "
             f"endpoint {_place(deeper.best.endpoint)} [{_place(low)}, {_place(high)}]."
         )
-    return notes
+    return [*notes, NO_PROMISE]
 
 
 def _holds(tail: Tail, place: float) -> bool:
