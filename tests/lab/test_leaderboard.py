@@ -163,10 +163,11 @@ def test_what_follows_another_arm_is_no_loss_that_was_tuned():
 
 def test_the_lead_counts_before_and_after_the_correction(results):
     assert lead(board_of(results)) == [
-        "WEINCE wins most: better than tuned InfoNCE on 1 of its 2 tasks, on 1 after the correction for 6 comparisons.",
+        "WEINCE wins most: better than tuned InfoNCE on 1 of its 2 tasks, worse on none; better on 1 after the "
+        "correction for 6 comparisons.",
         "WEINCE, of 2 tasks: better than tuned InfoNCE on 1, not told apart on 1, worse on 0. "
         "After the correction: 1, 1 and 0.",
-        "WEINCE, endpoint, of 1 task: better than tuned InfoNCE on 1, not told apart on 0, worse on 0. "
+        "WEINCE (endpoint), of 1 task: better than tuned InfoNCE on 1, not told apart on 0, worse on 0. "
         "After the correction: 0, 1 and 0.",
         "Weibit, of 2 tasks: better than tuned InfoNCE on 0, not told apart on 1, worse on 1. "
         "After the correction: 0, 1 and 1.",
@@ -302,7 +303,7 @@ def test_a_page_owes_its_readers_nothing_is_sorted_and_leads_to_its_studies(resu
             assert table.locator("thead th").nth(3).get_attribute("aria-sort") == "ascending"
             table.locator("thead button").nth(1).click()  # the first task
             assert table.locator("tbody th").evaluate_all("all => all.map(one => one.firstChild.data)") == [
-                "WEINCE", "Weibit", "InfoNCE", "DCL", "WEINCE, endpoint",
+                "WEINCE", "Weibit", "InfoNCE", "DCL", "WEINCE (endpoint)",
             ]  # fmt: skip
             shown.select_option("#score", "kNN accuracy")
             assert [one.is_visible() for one in shown.locator("table.board").all()] == [False, True]
@@ -316,3 +317,13 @@ def test_a_page_owes_its_readers_nothing_is_sorted_and_leads_to_its_studies(resu
             assert box.evaluate("box => box.scrollLeft") == 100
             after = phone.locator("table.board tbody th").first.bounding_box()
             assert before["x"] == pytest.approx(after["x"], abs=1)
+
+
+def test_of_losses_that_win_alike_the_one_that_loses_least_leads_and_many_are_counted():
+    one, other = result("a", {"weince": UP, "dcl": UP}), result("b", {"weince": DOWN, "dcl": SAME})
+    assert lead(board_of([one, other]))[0].startswith(
+        "DCL wins most: better than tuned InfoNCE on 1 of its 2 tasks, worse"
+    )
+    many = ("weince", "dcl", "macl", "weibit")
+    said = lead(board_of([result("a", dict.fromkeys(many, UP))]))[0]
+    assert said.startswith("4 losses win most: better than tuned InfoNCE on 1 of their 1 task, worse on none")

@@ -14,6 +14,8 @@ __all__ = ["BEGIN", "END", "chosen", "lead", "markdown", "rewritten", "tried", "
 
 MAIN = ("weince", "endpoint", "cautious", "cautious-dcl", "weibit")
 """Losses of which the page speaks by name."""
+MANY = 3
+"""Losses that a sentence names."""
 BEGIN, END = "<!-- leaderboard: begin -->", "<!-- leaderboard: end -->"
 EXCLUDES, SURVIVES = "○", "●"
 """Marks of a difference whose interval excludes zero, and of one that survives the correction."""
@@ -25,24 +27,28 @@ def lead(board: Board) -> list[str]:
     return [_winner(board, list(rows.values())), *(_told(board, rows[loss]) for loss in MAIN if loss in rows)]
 
 
-def wins(row: Row) -> tuple[int, int]:
-    """Tasks on which a loss is better than the reference: by its interval, and after the correction."""
+def wins(row: Row) -> tuple[int, int, int]:
+    """Tasks on which a loss is better than the reference, by its interval and after the correction, and not worse."""
     cells = row.found.values()
-    return sum(cell.sign > 0 for cell in cells), sum(cell.survives and cell.mean > 0 for cell in cells)
+    better = sum(cell.sign > 0 for cell in cells)
+    return better, sum(cell.survives and cell.mean > 0 for cell in cells), -sum(cell.sign < 0 for cell in cells)
 
 
 def _winner(board: Board, rows: Sequence[Row]) -> str:
     number = board.tables[0].comparisons
-    most = max((wins(row) for row in rows), default=(0, 0))
+    most = max((wins(row) for row in rows), default=(0, 0, 0))
     if most[0] == 0:
         return f"No loss is better than {board.title} on any task."
     best = [row for row in rows if wins(row) == most]
     first, ran = [row.title for row in best], sorted({len(row.found) for row in best})
     of = f" of {'their' if len(best) > 1 else 'its'} {count(ran[0], 'task')}" if len(ran) == 1 else " each"
     who = " and ".join([", ".join(first[:-1]), first[-1]] if len(first) > 1 else first)
+    if len(first) > MANY:
+        who = f"{len(first)} losses"
     return (
         f"{who[0].upper()}{who[1:]} {'win' if len(first) > 1 else 'wins'} most: better than {board.title} on "
-        f"{most[0]}{of}, on {most[1]} after the correction for {count(number, 'comparison')}."
+        f"{most[0]}{of}, worse on {-most[2] or 'none'}; better on {most[1] or 'none'} after the correction for "
+        f"{count(number, 'comparison')}."
     )
 
 

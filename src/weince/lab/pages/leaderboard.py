@@ -96,7 +96,7 @@ def print_board(board: Board, console: Console) -> None:
     heads = ["", "mean rank", "tasks", "better", "worse", f"better {SURVIVES}", f"worse {SURVIVES}"]
     shown = terminal_table(f"Losses against {board.title}", heads, names=[""])
     for row in board.tables[0].rows:
-        better, kept = wins(row)
+        better, kept, _ = wins(row)
         cells = row.found.values()
         worse, kept_worse = sum(c.sign < 0 for c in cells), sum(c.survives and c.mean < 0 for c in cells)
         numbers = [""] * 4 if row.loss == board.reference else [str(n) for n in (better, worse, kept, kept_worse)]

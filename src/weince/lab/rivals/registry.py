@@ -107,21 +107,21 @@ ENTRIES: dict[str, Entry] = {
     ),
     "weince": Entry("WEINCE", "#D1495B", lambda temperature, gate, rivals: _with(temperature, gate), TUNED, RESERVE),
     "endpoint": Entry(
-        "WEINCE, endpoint",
+        "WEINCE (endpoint)",
         "#FF9977",
         lambda temperature, gate, rivals: _with(temperature, gate, evidence="endpoint"),
         TUNED,
         RESERVE,
     ),
     "cautious": Entry(
-        "WEINCE, cautious",
+        "WEINCE (cautious)",
         "#AA7722",
         lambda temperature, gate, rivals: _with(temperature, gate, **MOSTLY_INFONCE),
         TUNED,
         RESERVE,
     ),
     "cautious-dcl": Entry(
-        "DCL, cautious",
+        "DCL (cautious)",
         "#FFAACC",
         lambda temperature, gate, rivals: _with(temperature, gate, decoupled=True, **MOSTLY_INFONCE),
         TUNED,
@@ -135,7 +135,7 @@ ENTRIES: dict[str, Entry] = {
         ),
     ),
     "weibit-line": Entry(
-        "Weibit, line",
+        "Weibit (line)",
         "#CC66FF",
         lambda temperature, gate, rivals: _with(
             temperature, gate, evidence=1.0, slope="anchor", slope_estimator="line"
@@ -149,14 +149,14 @@ ENTRIES: dict[str, Entry] = {
         {"gate.slope": (0.25, 0.5, 64.0, 128.0)},
     ),
     "infonce-learnt": Entry(
-        "InfoNCE, learnt temperature",
+        "InfoNCE (learnt temperature)",
         "#000066",
         lambda temperature, gate, rivals: LearntTemperature(temperature, rivals.learning_rate_multiple),
         {"temperature": THREE, "rivals.learning_rate_multiple": (1.0, 10.0)},
         {"temperature": BEYOND_THREE, "rivals.learning_rate_multiple": (0.01, 0.1, 100.0, 1000.0)},
     ),
     "infonce-measured": Entry(
-        "InfoNCE, measured temperature",
+        "InfoNCE (measured temperature)",
         "#9999AA",
         lambda temperature, gate, rivals: MeasuredTemperature(temperature, gate),
     ),
