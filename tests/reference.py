@@ -328,7 +328,7 @@ def weince_of(
         none = Fit(0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0, math.nan, valid=False)
         fit = fit_tail(shortfalls, size, eps) if shortfalls else none
         won = [max(1 - row[j], eps) for j in contest.positives]
-        fits.append(fit._replace(beaten=float(min(won) > fit.nearness)) if won else fit)
+        fits.append(fit._replace(beaten=float(min(won) > fit.nearness)) if won and shortfalls else fit)
     weight, slope = mix(fits, gate)
     losses = []
     for i, contest in enumerate(contests):

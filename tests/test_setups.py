@@ -100,6 +100,7 @@ def test_gradients_by_differences(name: str, implementation: str, smoothing: flo
     leaves = [leaf.clone().requires_grad_() for leaf in case.leaves]
     temperature = torch.tensor(TEMPERATURE, dtype=torch.float64, requires_grad=True)
     weight = torch.rand(len(case.leaves[0]), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    temperature.requires_grad_(not decoupled)  # refused
     # Fixed: a measured weight is a constant to the gradient, not to a difference.
     gate = Gate(evidence=0.6, slope=2.5)
 
@@ -125,7 +126,7 @@ def test_tiles_form_the_gradient_of_the_dense_loss(name: str, gate: str, smoothi
     found = []
     for implementation in ("dense", "tiled"):
         leaves = [leaf.clone().requires_grad_() for leaf in case.leaves]
-        temperature = torch.tensor(TEMPERATURE, dtype=torch.float64, requires_grad=True)
+        temperature = torch.tensor(TEMPERATURE, dtype=torch.float64, requires_grad=not decoupled)
         contest = case.make(*leaves)
         draw = torch.Generator().manual_seed(1)
         weight = torch.rand(len(contest.anchors), generator=draw, dtype=torch.float64)
@@ -134,7 +135,8 @@ def test_tiles_form_the_gradient_of_the_dense_loss(name: str, gate: str, smoothi
         weighed = whole_of(contest._replace(sample_weight=weight), temperature, **options).loss
         each = (whole_of(contest, temperature, reduction="none", **options).loss * weight.flip(0)).sum()
         for loss in (one, weighed, each):
-            of_loss = torch.autograd.grad(loss, [*leaves, temperature], allow_unused=True, materialize_grads=True,
+            learns = leaves if decoupled else [*leaves, temperature]
+            of_loss = torch.autograd.grad(loss, learns, allow_unused=True, materialize_grads=True,
                                           retain_graph=True)  # fmt: skip
             found.append((implementation, of_loss))
     dense, tiled = ([of_loss for how, of_loss in found if how == one] for one in ("dense", "tiled"))

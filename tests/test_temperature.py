@@ -185,3 +185,16 @@ def test_another_device_is_refused_by_name():
     elsewhere = torch.tensor(0.1, device="meta")
     with pytest.raises(ValueError, match=r"^Parameter `temperature` should be on cpu\. Found meta\.$"):
         weince_loss(A, B, elsewhere)
+
+
+@pytest.mark.parametrize("temperature", [LearnableTemperature(0.1), nn.Parameter(torch.tensor(0.1))])
+def test_a_temperature_that_learns_is_refused_where_the_positive_is_left_out(temperature):
+    """Once positives win, the loss falls without end as the temperature does."""
+    a, b = (torch.randn(6, 4, generator=torch.Generator().manual_seed(s)) for s in (0, 1))
+    with pytest.raises(ValueError, match="fixed with decoupled=True"):
+        TwoTowerLoss(temperature, decoupled=True)(a, b)
+    scale = torch.tensor(10.0, requires_grad=True).exp().log()
+    with pytest.raises(ValueError, match="fixed with decoupled=True"):
+        TwoTowerLoss(decoupled=True)(a, b, logit_scale=scale)
+    fixed = TwoTowerLoss(decoupled=True)(a, b, logit_scale=scale.detach())
+    torch.testing.assert_close(fixed, TwoTowerLoss(0.1, decoupled=True)(a, b))

@@ -34,8 +34,8 @@ STEEPNESS = 2.0
 """Of the evidence around that, per standard deviation."""
 FEWEST = 8
 """Exceedances of an anchor that takes part."""
-MAJORITY = 20.0
-"""Steepness of the share of beaten anchors around one half."""
+STEEPNESS_OF_SHARE = 20.0
+"""Of the share of beaten anchors, around one half."""
 
 
 class End(NamedTuple):
@@ -109,7 +109,7 @@ def beaten_weight(tail: TailFit) -> Tensor:
         tail: fits of the whole batch that looked at positives. Without any positive it is 0.
     """
     share = tail.beaten.nanmean()
-    return torch.sigmoid(MAJORITY * (share - 0.5)).nan_to_num(nan=0.0)
+    return torch.sigmoid(STEEPNESS_OF_SHARE * (share - 0.5)).nan_to_num(nan=0.0)
 
 
 def _expected(place: Tensor, excess: Tensor) -> Tensor:

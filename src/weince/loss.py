@@ -30,7 +30,7 @@ def contest_output(contest: Contest, temperature: Temperature = 0.1, options: Op
     """WEINCE of any contest (`weince.setups` makes them): InfoNCE that measures its hardest negatives.
 
         logit_ij = (1 - lambda_i) * s_ij / tau  +  lambda_i * (-beta_i * log(max(1 - s_ij, eps)))
-        loss_i   = mean over P(i) of  -log softmax_{j in P(i) + N(i)} (logit_i.)
+        loss_i   = mean over P(i) of  -log softmax_{j in P(i) + N(i)} (logit_i.);     decoupled, the sum is over N(i)
         loss     = sum_i w_i loss_i / sum_i w_i,     over the anchors that have a positive
 
     Args:
@@ -84,6 +84,11 @@ def _scale(contest: Contest, temperature: Temperature, options: Options) -> Tens
     """1 / tau, and refusals that take the dtype."""
     temperature = check_temperature(temperature)
     scale = scale_of(temperature() if isinstance(temperature, LearnableTemperature) else temperature, contest.anchors)
+    if options.decoupled and scale.requires_grad:
+        raise ValueError(
+            "Parameter `temperature` should be fixed with decoupled=True: once positives win, the loss falls without "
+            "end as the temperature does. Found one that learns; give a number, or detach it."
+        )
     tiny = torch.finfo(scale.dtype).tiny
     if options.eps < tiny:
         expected = f">= {tiny:.3g}, the least that {scale.dtype} holds"

@@ -36,21 +36,25 @@ def statistics(contest: Contest, output: LossOutput, quantile: float) -> dict[st
         quantile: of the nearness reference rho_0.
 
     Returns:
-        loss, weight (mean), share of anchors with weight above one half, slope (mean over valid fits), share of valid
+        loss, weight (mean), share of anchors with weight above one half, share of anchors whose hardest negative beats
+        every positive, slope (mean over valid fits), share of valid
         fits, nearness and hardest-negative similarity (means), rho_0, positive similarity, alignment and uniformity.
         Without a fit what it measures is left out.
 
     Source: arXiv:2005.10242 (alignment and uniformity).
     """
     few = contest.of(slice(0, SAMPLE))
-    roles = few.roles()
-    positive = roles.positives(few.similarity(), 0.0).sum() / roles.positive_count().sum().clamp_min(1)
+    roles, similarity = few.roles(), few.similarity()
+    counts = roles.positive_count()
+    positive = roles.positives(similarity, 0.0).sum() / counts.sum().clamp_min(1)
+    beaten = roles.best_positive(similarity) < roles.only_negatives(similarity, float("-inf")).amax(dim=1)
     anchors = few.anchors
     distances = torch.pdist(anchors).square() if len(anchors) > 1 else anchors.new_zeros(1)
     found = {
         "loss": (output.per_anchor * output.counted).sum() / output.counted.sum().clamp_min(1),
         "weight": output.weight.mean(),
         "weight_above_half": (output.weight > 0.5).float().mean(),
+        "beaten": (beaten & (counts.squeeze(1) > 0)).sum() / (counts > 0).sum().clamp_min(1),
         "positive_similarity": positive,
         "alignment": 2 - 2 * positive,
         "uniformity": torch.logsumexp(-2 * distances, dim=0) - torch.log(torch.tensor(float(len(distances)))),

@@ -46,7 +46,8 @@ class Options:
         label_smoothing: share of the target that is spread over all candidates, in [0, 1), as in
             `torch.nn.functional.cross_entropy`.
         decoupled: leave the positive out of the denominator (DCL, arXiv:2110.06848): log sum over the negatives of
-            exp(logit) - the positive's logit. With `gate=INFONCE` that is DCL.
+            exp(logit) - the mean of the positives' logits. With `gate=INFONCE` that is DCL. Not with a temperature that
+            learns: it would run to its bound.
         check_finite: refuse NaN and infinity, and name the rows. Synchronises a GPU and breaks a compiled graph.
         implementation: "dense" holds (A, M) matrices, can be differentiated twice, forwards and by `torch.func`, for
             which "auto" takes it; "tiled" forms loss and gradient row tile by row tile in O(A + M) memory; "auto" takes

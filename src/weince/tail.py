@@ -42,7 +42,7 @@ class TailFit(NamedTuple):
         excess: mean exceedance, over 1 - threshold, in (0, 1); NaN like dispersion.
         points: n, how many exceedances; NaN like dispersion.
         beaten: 1 where the hardest negative is nearer than every positive by more than rounding, 0 where not; NaN
-            without a positive, and where it was not asked for.
+            without a positive or a negative, and where it was not asked for.
         valid: bool; at least two points (maximum likelihood: three), spread wider than rounding, and a rising line.
     """
 
@@ -123,7 +123,8 @@ def measure_tail(
         return fit
     # An equal one, as an own old key in a queue, is no nearer: not by rounding either.
     beaten = (shortfall(best, eps) - fit.nearness > ROUNDING * torch.finfo(best.dtype).eps).to(best.dtype)
-    return fit._replace(beaten=torch.where(best == float("-inf"), float("nan"), beaten))
+    alone = (best == float("-inf")) | (fit.nearness == NOWHERE_NEAR)
+    return fit._replace(beaten=torch.where(alone, float("nan"), beaten))
 
 
 @torch.no_grad()

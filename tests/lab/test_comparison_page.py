@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -116,11 +117,25 @@ def test_the_numbers_of_readme_and_docs_are_those_of_the_results():
         ("simcse-small", "weince", "spearman"),
     ):
         assert difference(name, arm, metric) in told, (name, arm, metric)
-    tables = ("banking77-5", "captions-5000", "fair-cifar10", "fair-tiny-imagenet")
+    tables = (
+        "banking77-5", "banking77", "clinc150-5", "captions-5000", "cifar10-pretrained", "cifar10-8000", "fair-cifar10",
+        "fair-tiny-imagenet",
+    )  # fmt: skip
     board = board_of(read_results([ROOT / "results" / f"{name}.json" for name in tables]))
-    losses = ["weince", "endpoint", "weibit", "weibit-line", "one-slope", "dcl", "hardness", "macl", "student-t"]
-    for path in ("README.md", "docs/choosing.md"):
+    shown = ("weince", "cautious", "cautious-dcl", "dcl", "weibit")
+    more = ("endpoint", "hardness", "macl", "student-t", "one-slope", "infonce-measured")
+    for path, losses in (("README.md", shown), ("docs/choosing.md", (*shown, *more))):
         assert up_to_date(ROOT / path, board, losses), path
+    same = {(row["table"], row["loss"]): row for row in rows_of_csv("same_temperature")}
+    for table in ("banking77-5", "clinc150-5", "captions-5000"):
+        row = same[table, "cautious"]
+        bounds = (float(row[end]) / 100 for end in ("difference", "low", "high"))
+        assert str(Interval(*bounds)) in told, table
+
+
+def rows_of_csv(name):
+    with (ROOT / "experiments" / f"{name}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def test_settings_read_as_words():

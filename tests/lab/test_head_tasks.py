@@ -107,6 +107,12 @@ def test_the_encoder_of_texts_is_trained_where_it_has_a_learning_rate(tmp_path):
     assert np.array_equal(trained, again)  # every trial begins with the encoder as it was
     assert not np.allclose(trained, frozen, atol=1e-4)
     assert all(set(scores) == {"recall_at_1", "knn_accuracy"} for scores in moved.values())
+    task = task_of(TextsRecipe(**options))  # frozen, but for an arm that tries a rate
+    folder = tmp_path / "arm"
+    folder.mkdir()
+    task.train("infonce", {"temperature": 0.1, "encoder_learning_rate": 1e-4}, 3, folder, lambda epochs: None)
+    with np.load(folder / "embeddings.npz") as held:
+        assert np.array_equal(held["query"], trained)
 
 
 @needs_lite

@@ -197,7 +197,13 @@ def test_the_example_with_lightly_runs_and_goes_on(tmp_path, monkeypatch):
     assert example.main(str(tmp_path), (0.3,)) == first
 
 
-@pytest.mark.parametrize("form", [list, np.asarray, torch.tensor], ids=["list", "array", "tensor"])
+FORMS = {
+    "list": list, "array": np.asarray, "tensor": torch.tensor, "list of tensors": lambda hits: [*torch.tensor(hits)],
+    "with a graph": lambda hits: torch.tensor(hits, dtype=torch.bfloat16, requires_grad=True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_a_number_for_each_example_gives_intervals_a_floor(form, tmp_path):
     """Two seeds that agree to the digit are no certainty of 40 examples."""
     hits = {"InfoNCE": [1.0] * 20 + [0.0] * 20, "WEINCE": [1.0] * 22 + [0.0] * 18}
@@ -215,9 +221,11 @@ def test_a_number_for_each_example_gives_intervals_a_floor(form, tmp_path):
     assert one["by_seed"] == pytest.approx([0.05, 0.05])
     assert one["sampling_error"] == pytest.approx(error)
     assert one["low"] == pytest.approx(0.05 - 1.96 * error, abs=1e-3)
-    bare = compare(
-        train, test=lambda *of: float(np.mean(np.asarray(test(*of)["score"]))), folder=tmp_path / "bare", **options
-    )
+
+    def mean(criterion, seed, folder):
+        return float(np.mean(hits[folder.name.split("-")[0]]))
+
+    bare = compare(train, test=mean, folder=tmp_path / "bare", **options)
     (one,) = bare["differences"]
     assert one["sampling_error"] is None
     assert one["low"] == pytest.approx(0.05)
@@ -232,3 +240,12 @@ def test_a_score_that_is_no_number_and_no_row_of_numbers_is_refused(score, says,
 def test_seeds_of_other_examples_have_no_common_sampling_error():
     assert sampling_error([np.ones(3), np.ones(4)], [np.zeros(3), np.zeros(4)]) == 0.0
     assert sampling_error([np.ones(1)], [np.zeros(1)]) == 0.0
+
+
+def test_scores_are_kept_to_the_last_digit_and_examples_without_a_test_function_give_a_floor_too(tmp_path):
+    options = {"seeds": (1, 2), "quiet": True, "arms": {"InfoNCE": Arm(InfoNCELoss), "WEINCE": Arm(WEINCELoss)}}
+    kept = compare(lambda *of: 0.8, folder=tmp_path / "digit", **options)
+    assert kept["rows"][0]["by_seed"]["score"] == [0.8, 0.8]
+    found = compare(lambda c, seed, folder: [1.0, 0.0, 1.0, seed % 2], folder=tmp_path / "examples", **options)
+    assert found["rows"][0]["by_seed"]["score"] == [0.75, 0.5]
+    assert found["differences"][0]["sampling_error"] is None  # the same outcomes: no error

@@ -129,6 +129,8 @@ class WEINCELoss(nn.Module):
             "directions": self.directions,
             "ignore_equal_texts": self.ignore_equal_texts,
             "gate": asdict(self.inner.options.gate),
+            "label_smoothing": self.inner.options.label_smoothing,
+            "decoupled": self.inner.options.decoupled,
         }
 
     @property

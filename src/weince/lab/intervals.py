@@ -116,7 +116,7 @@ def sampling_error(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> 
         theirs: likewise, of the same examples.
 
     Returns:
-        The error; 0 where seeds have other examples, so that nothing can be paired, or one example alone.
+        The error; 0 where seeds have other numbers of examples, so that nothing can be paired, or one example alone.
     """
     if len({len(outcomes) for outcomes in (*ours, *theirs)}) != 1 or len(ours[0]) < 2:
         return 0.0

@@ -216,7 +216,7 @@ class _Outcome(NamedTuple):
         loss: of each anchor.
         counted: whether it has a positive.
         live: whether its loss moves with its logits.
-        beaten: q, the probability that the positives lose; 1 where they are left out of the denominator.
+        losing: q, the probability that the positives lose; 1 where they are left out of the denominator.
         total: of what `share` holds.
         shares: of each positive among the positives.
         positives, candidates: how many there are.
@@ -225,7 +225,7 @@ class _Outcome(NamedTuple):
     loss: Tensor
     counted: Tensor
     live: Tensor
-    beaten: Tensor
+    losing: Tensor
     total: Tensor
     shares: Tensor
     positives: Tensor
@@ -261,8 +261,8 @@ def _outcome(roles: Roles, logits: Tensor, smoothing: float, decoupled: bool) ->
     counted = positives > 0
     live = counted & (total > 0) if decoupled else counted
     loss = torch.where(live, loss, 0.0)
-    beaten = torch.ones_like(total) if decoupled else torch.sigmoid(-log_odds)
-    return _Outcome(loss, counted, live, beaten, total, shares, positives, candidates)
+    losing = torch.ones_like(total) if decoupled else torch.sigmoid(-log_odds)
+    return _Outcome(loss, counted, live, losing, total, shares, positives, candidates)
 
 
 def _of_logits_(roles: Roles, share: Tensor, outcome: _Outcome, factor: Tensor, smoothing: float) -> Tensor:
@@ -273,9 +273,9 @@ def _of_logits_(roles: Roles, share: Tensor, outcome: _Outcome, factor: Tensor, 
     which for a single positive is -q, q the probability that it loses. Decoupled, p is the softmax over the negatives.
     """
     factor = torch.where(outcome.live, factor, 0.0)
-    share.mul_(outcome.beaten * factor / outcome.total.clamp_min(torch.finfo(share.dtype).tiny))
+    share.mul_(outcome.losing * factor / outcome.total.clamp_min(torch.finfo(share.dtype).tiny))
     positives = outcome.positives.clamp_min(1)
-    of_positives = -outcome.beaten * outcome.shares + (outcome.shares - 1 / positives)
+    of_positives = -outcome.losing * outcome.shares + (outcome.shares - 1 / positives)
     if smoothing:
         everywhere = smoothing / outcome.candidates.clamp_min(1)
         roles.only_negatives_(share.sub_(everywhere * factor), 0.0)

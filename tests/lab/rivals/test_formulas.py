@@ -206,7 +206,7 @@ def test_dhel_compares_ids_of_one_tower():
 def test_a_temperature_learns_in_any_rival_and_gives_way_to_one_that_is_given():
     contest = contests(False)["two towers"]
     learnt = LearnableTemperature(0.1)
-    DCL(learnt)(contest).loss.backward()
+    HardnessWeighted(learnt)(contest).loss.backward()
     assert learnt.logit_scale.grad is not None
     assert float(learnt.logit_scale.grad) != 0
     assert torch.equal(DCL(0.5)(contest, 0.1).loss, DCL(0.1)(contest).loss)

@@ -99,7 +99,7 @@ def _labelled(ax: Axes, task: str, y: str) -> None:
     ticks = sorted({float(x) for line in ax.get_lines() if line.get_marker() not in (None, "None")
                     for x in np.asarray(line.get_xdata(), dtype=float)})  # fmt: skip
     if len(ticks) <= 8:
-        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks], rotation=45)
         ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel("temperature")
     ax.set_ylabel(y)

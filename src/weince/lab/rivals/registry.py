@@ -59,7 +59,6 @@ Values = tuple[float, ...]
 SLOPE = 8.0
 """Of "one-slope" and "student-t" where the gate measures slopes."""
 TUNED: dict[str, Values | Literal["temperatures"]] = {"temperature": "temperatures"}
-MOSTLY_INFONCE: dict[str, Any] = {"evidence": CAUTIOUS.evidence, "slope_max": CAUTIOUS.slope_max}
 RESERVE: dict[str, Values] = {"temperature": (0.01, 0.02, 1.0, 2.0)}
 THREE: Values = (0.05, 0.1, 0.2)
 BEYOND_THREE: Values = (0.01, 0.02, 0.5, 1.0)
@@ -92,6 +91,12 @@ def _with(temperature: float, gate: Gate, *, decoupled: bool = False, **changes:
     return ContestLoss(temperature, replace(gate, **changes), decoupled=decoupled, gather_distributed=True)
 
 
+def _cautious(temperature: float, gate: Gate, *, decoupled: bool) -> ContestLoss:
+    """The cautious gate; a bound on the slope is the recipe's, where it has one."""
+    bound = CAUTIOUS.slope_max if gate.slope_max is None else gate.slope_max
+    return _with(temperature, gate, decoupled=decoupled, evidence=CAUTIOUS.evidence, slope_max=bound)
+
+
 def _slope(gate: Gate) -> float:
     """The gate's, where it is a number."""
     return SLOPE if isinstance(gate.slope, str) else gate.slope
@@ -116,14 +121,14 @@ ENTRIES: dict[str, Entry] = {
     "cautious": Entry(
         "WEINCE (cautious)",
         "#AA7722",
-        lambda temperature, gate, rivals: _with(temperature, gate, **MOSTLY_INFONCE),
+        lambda temperature, gate, rivals: _cautious(temperature, gate, decoupled=False),
         TUNED,
         RESERVE,
     ),
     "cautious-dcl": Entry(
         "DCL (cautious)",
         "#FFAACC",
-        lambda temperature, gate, rivals: _with(temperature, gate, decoupled=True, **MOSTLY_INFONCE),
+        lambda temperature, gate, rivals: _cautious(temperature, gate, decoupled=True),
         TUNED,
         RESERVE,
     ),

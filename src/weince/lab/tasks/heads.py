@@ -1,4 +1,4 @@
-"""What the tasks with a frozen encoder share: a small model is trained, its held-out embeddings are kept and scored.
+"""What the tasks of small models share, most of them on a frozen encoder: train, keep held-out embeddings, score.
 
 <folder of a trial>/
   history.csv, embeddings.npz (float32, of the parts that scores need)
@@ -47,7 +47,7 @@ class Judged(NamedTuple):
 
 
 class Heads(ABC):
-    """A task whose encoder is frozen.
+    """A task of a small model, on frozen features or on an encoder that is trained too.
 
     Raises:
         UserError: several processes, a GPU that is not there, or data that cannot be read.
@@ -89,7 +89,7 @@ class Heads(ABC):
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Of data and frozen encoders."""
+        """Of data and encoders."""
 
     def amount(self, settings: Settings) -> int:
         """Epochs."""

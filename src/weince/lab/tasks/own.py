@@ -100,9 +100,9 @@ def compare(
         seeds: by which settings are chosen.
         folder: of the comparison: trials.db, runs/, result.json, scores.csv, report.html.
         test: (criterion, seed, folder) -> test scores of what `train` left in the folder; asked for what is reported
-            alone. With one number for each example, intervals are no narrower than the sampling error of so many
-            examples, as seeds alone do not tell. Without `test`, validation scores are reported, of seeds that have
-            chosen nothing if `confirm_seeds` are given.
+            alone. With one number for each example, of the same examples in the same order every time, intervals are no
+            narrower than their sampling error, which seeds alone do not tell. Without `test`, validation scores are
+            reported, of seeds that have chosen nothing if `confirm_seeds` are given.
         confirm_seeds: others than `seeds`, from which the chosen settings are reported; `seeds` when empty.
         reference: the arm that the others are compared with; the first when not given.
         metrics: score -> as a reader sees it; {"score": "score"} when not given.
@@ -186,7 +186,8 @@ class _Own:
             return read_json(done)
         progress(0)
         before = time.perf_counter()
-        scores = self._scores("train", loss, settings, seed, folder)["scores"]
+        judged = self._scores("train", loss, settings, seed, folder)
+        scores = judged["scores"]
         diverged = not all(map(math.isfinite, scores.values()))
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         found = {
@@ -194,13 +195,15 @@ class _Own:
             "diverged": diverged,
             "seconds": round(time.perf_counter() - before, 2),
             "made": provenance(device),
+            **({"outcomes": judged["outcomes"]} if "outcomes" in judged and self.functions["test"] is None else {}),
         }
         write_json(done, found)
         return found
 
     def test(self, loss: str, settings: Settings, seed: int, folder: Path) -> dict[str, Any]:
         if self.functions["test"] is None:
-            return {"scores": read_json(folder / "validation.json")["scores"]}
+            kept = read_json(folder / "validation.json")
+            return {name: kept[name] for name in ("scores", "outcomes") if name in kept}
         return self._scores("test", loss, settings, seed, folder)
 
     def untrained_scores(self) -> dict[str, dict[str, float]]:
@@ -224,8 +227,8 @@ class _Own:
                 f"Found {', '.join(map(str, scores)) or 'none'}."
             )
         try:
-            given = {name: np.asarray(torch.as_tensor(scores[name]).cpu(), dtype=float) for name in self.metrics}
-        except (TypeError, ValueError, RuntimeError):
+            given = {name: _numbers(scores[name]) for name in self.metrics}
+        except (TypeError, ValueError):
             raise UserError(f"Function `{what}` should return numbers. Found {scores}.") from None
         if wrong := [name for name, values in given.items() if values.ndim > 1 or not values.size]:
             found = ", ".join(f"{name} of shape {given[name].shape}" for name in wrong)
@@ -235,3 +238,12 @@ class _Own:
         outcomes = {name: values for name, values in given.items() if values.ndim == 1}
         means = {name: float(values.mean()) for name, values in given.items()}
         return {"scores": means, **({"outcomes": packed_all(outcomes)} if outcomes else {})}
+
+
+def _numbers(score: Any) -> np.ndarray:
+    """A score, or one for each example, in double precision."""
+    if isinstance(score, torch.Tensor):
+        return score.detach().double().cpu().numpy()
+    if isinstance(score, Sequence) and any(isinstance(one, torch.Tensor) for one in score):
+        return np.array([float(one) for one in score])
+    return np.asarray(score, dtype=float)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,6 +20,9 @@ from weince.lab.training.frozen import text_encoder, text_features
 from weince.lab.training.heads import TextTower, Tower
 from weince.setups import labelled
 from weince.shell.words import count
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 __all__ = ["Texts"]
 
@@ -45,13 +50,7 @@ class Texts(Heads):
         sizes = [len(texts) for texts in self.texts.values()]
         self.examples = sizes[0]
         frozen = recipe.encoder_learning_rate is None
-        self.features: dict[str, Tensor] = {}
-        if frozen:
-            everything = [text for texts in self.texts.values() for text in texts]
-            found = torch.from_numpy(text_features(recipe.encoder, everything, self.kept, recipe.device))
-            self.features = {part: rows.to(self.device) for part, rows in zip(parts, found.split(sizes), strict=True)}
-        else:
-            self.encoder = text_encoder(recipe.encoder, recipe.device)
+        _ = self.features if frozen else self.encoder  # what cannot be had is refused at once
         self.facts = (
             f"{sizes[0]:,} training, {sizes[1]:,} validation and {sizes[2]:,} test texts with "
             f"{len(self.data.classes)} labels",
@@ -60,11 +59,24 @@ class Texts(Heads):
             *self.data.notes,
         )
 
+    @cached_property
+    def features(self) -> dict[str, Tensor]:
+        """What the frozen encoder says of each part."""
+        everything = [text for texts in self.texts.values() for text in texts]
+        found = torch.from_numpy(text_features(self.recipe.encoder, everything, self.kept, self.recipe.device))
+        rows = found.split([len(texts) for texts in self.texts.values()])
+        return {part: some.to(self.device) for part, some in zip(self.texts, rows, strict=True)}
+
+    @cached_property
+    def encoder(self) -> SentenceTransformer:
+        """The encoder before training."""
+        return text_encoder(self.recipe.encoder, self.recipe.device)
+
     def fingerprint(self) -> str:
         return f"{self.data.fingerprint} {self.recipe.encoder}"
 
     def model(self, recipe: TextsRecipe) -> nn.Module:
-        if self.features:
+        if recipe.encoder_learning_rate is None:
             return Tower(self.features["training"], recipe)
         encoder = copy.deepcopy(self.encoder)
         width = encoder.get_embedding_dimension()
@@ -79,7 +91,7 @@ class Texts(Heads):
         return criterion(model(rows), self.labels["training"].to(rows.device)[rows])
 
     def embeddings(self, model: nn.Module, part: str) -> dict[str, np.ndarray]:
-        of = self.features or self.texts
+        of = self.texts if isinstance(model, TextTower) else self.features
         return {name: self._embedded(model, of[one]) for name, one in (("reference", "training"), ("query", part))}
 
     def _embedded(self, model: nn.Module, part: Tensor | list[str]) -> np.ndarray:

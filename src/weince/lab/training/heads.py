@@ -1,4 +1,4 @@
-"""Small models on frozen features, and the one loop that trains them. Every random choice follows from the seed."""
+"""Small models, most of them on frozen features, and the one loop that trains them, all randomness from the seed."""
 
 from __future__ import annotations
 
