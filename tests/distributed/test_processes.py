@@ -61,7 +61,7 @@ def test_adapters_gather_as_their_libraries_do():
 
 
 def test_every_rival_is_that_of_one_process():
-    assert together([2, 3], "rivals").count("19 losses agree") == 5
+    assert together([2, 3], "rivals").count("21 losses agree") == 5
 
 
 def test_lightning_trains_to_the_weights_of_one_process():
