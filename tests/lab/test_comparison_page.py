@@ -112,6 +112,8 @@ def test_the_numbers_of_readme_and_docs_are_those_of_the_results():
         ("banking77-5", "weince", "recall_at_1"),
         ("banking77-5-x3", "weince", "recall_at_1"),
         ("banking77-5-x10", "weince", "recall_at_1"),
+        ("banking77-5-x3", "cautious", "recall_at_1"),
+        ("banking77-5-x10", "cautious", "recall_at_1"),
         ("fair-cifar10", "weince", "recall_at_1"),
         ("fair-cifar10", "weince-endpoint", "recall_at_1"),
         ("cifar10-8000", "cautious", "recall_at_1"),
