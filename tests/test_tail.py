@@ -274,7 +274,7 @@ def test_a_positive_is_beaten_by_what_is_nearer_by_more_than_rounding():
     """An own old key in a queue equals the positive, but for the rounding of another product."""
     s = torch.tensor([[0.3, 0.9, 0.1]] * 5, dtype=torch.float64)
     best = torch.tensor([0.8, 0.95, 0.9, 0.9 - 2e-16, float("-inf")], dtype=torch.float64)
-    rule = TailRule(0.1, 32, "line", True, beaten=True)
+    rule = TailRule(0.1, 32, "line", True)
     for dtype in (torch.float64, torch.float32):
         fit = measure_tail(s.to(dtype), 3, None, rule, EPS, best.to(dtype))
         assert fit.beaten.tolist()[:4] == [1, 0, 0, 0]

@@ -49,7 +49,7 @@ def losses(
 
 def _fits(contest: Contest, roles: Roles, similarity: Tensor, gate: Gate, eps: float) -> TailFit:
     negatives = roles.only_negatives(similarity, float("-inf"))
-    best = roles.best_positive(similarity) if gate.rule.beaten else None
+    best = roles.best_positive(similarity) if gate.needs_positives else None
     return measure_tail(negatives, contest.negatives, roles.differing_counts(), gate.rule, eps, best)
 
 

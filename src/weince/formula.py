@@ -168,13 +168,13 @@ def per_anchor_loss(
         mean = torch.where(there, of_positives, 0.0).sum(dim=1) / positives.clamp_min(1)
         # With one positive the two would cancel in the gradient only to rounding, which swamps a small one.
         spread = torch.where(positives > 1, won - mean, 0.0)
-    beaten = lost - won if decoupled else -nn.functional.logsigmoid(won - lost)
-    loss = beaten + spread
+    behind = lost - won if decoupled else -nn.functional.logsigmoid(won - lost)
+    loss = behind + spread
     if smoothing:
         others = of_negatives != nowhere
         total = mean * positives + torch.where(others, of_negatives, 0.0).sum(dim=1)
         everyone = (positives + others.sum(dim=1)).clamp_min(1)
-        loss = (1 - smoothing) * loss + smoothing * (beaten + (won - total / everyone))
+        loss = (1 - smoothing) * loss + smoothing * (behind + (won - total / everyone))
     counts = (positives > 0) & (lost > nowhere) if decoupled else positives > 0
     return torch.where(counts, loss, 0.0)
 

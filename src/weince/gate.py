@@ -121,9 +121,7 @@ class Gate:
     def rule(self) -> TailRule:
         """What is measured on a tail."""
         lines = self.slope_estimator == "line" or self.evidence in ("both", "aic")
-        return TailRule(
-            self.tail_fraction, self.tail_min, self.slope_estimator, lines, self.needs_pool, self.needs_positives
-        )
+        return TailRule(self.tail_fraction, self.tail_min, self.slope_estimator, lines, self.needs_pool)
 
 
 INFONCE = Gate(evidence=0.0, slope=1.0)

@@ -37,9 +37,8 @@ def statistics(contest: Contest, output: LossOutput, quantile: float) -> dict[st
 
     Returns:
         loss, weight (mean), share of anchors with weight above one half, share of anchors whose hardest negative beats
-        every positive, slope (mean over valid fits), share of valid
-        fits, nearness and hardest-negative similarity (means), rho_0, positive similarity, alignment and uniformity.
-        Without a fit what it measures is left out.
+        every positive, slope (mean over valid fits), share of valid fits, nearness and hardest-negative similarity
+        (means), rho_0, positive similarity, alignment and uniformity. Without a fit what it measures is left out.
 
     Source: arXiv:2005.10242 (alignment and uniformity).
     """

@@ -65,7 +65,6 @@ class TailRule(NamedTuple):
         estimator: of the slope.
         lines: whether the two lines and their AIC gap are wanted, which a maximum-likelihood slope can do without.
         moments: whether dispersion, excess and points are.
-        beaten: whether positives are looked at too.
     """
 
     fraction: float
@@ -73,7 +72,6 @@ class TailRule(NamedTuple):
     estimator: Literal["line", "maximum_likelihood"]
     lines: bool
     moments: bool = False
-    beaten: bool = False
 
 
 def tail_size(negatives: int, fraction: float, minimum: int) -> int:
@@ -112,7 +110,7 @@ def measure_tail(
         counts: int64 (A,), each anchor's own number, where they differ.
         rule: what to measure.
         eps: floor of the shortfall.
-        best: (A,), the largest similarity of a positive, -inf where there is none; None where the rule does without.
+        best: (A,), the largest similarity of a positive, -inf where there is none; None where nobody asks.
     """
     # Anchors that differ in the number of negatives have the tail's end at different places of the order.
     ordered = rule.lines or counts is not None

@@ -166,10 +166,9 @@ def measure_all(contest: Contest, gate: Gate, eps: float, room: Tensor | None = 
 
 def _fit(contest: Contest, roles: Roles, similarity: Tensor, gate: Gate, eps: float) -> TailFit:
     """Tails of some anchors; overwrites their similarities."""
-    rule = gate.rule
-    best = roles.best_positive(similarity) if rule.beaten else None
+    best = roles.best_positive(similarity) if gate.needs_positives else None
     negatives = roles.only_negatives_(similarity, float("-inf"))
-    return measure_tail(negatives, contest.negatives, roles.differing_counts(), rule, eps, best)
+    return measure_tail(negatives, contest.negatives, roles.differing_counts(), gate.rule, eps, best)
 
 
 def _empty_tail(anchors: Tensor) -> TailFit:

@@ -15,8 +15,8 @@ class DCL(ContestLoss):
 
     Defined for every setup; with several positives -s_i+ is their mean. Without a negative the loss is 0. Where
     InfoNCE is -log p it is -log(p / (1 - p)), whose gradient is InfoNCE's over 1 - p. Any loss of the package has it as
-    an option: this is `ContestLoss(temperature, INFONCE, decoupled=True)`, with the candidates of
-    all processes.
+    an option: this is `ContestLoss(temperature, INFONCE, decoupled=True)`, with the candidates of all
+    processes.
 
     Args:
         temperature: tau, > 0.
