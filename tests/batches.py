@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from weince import Gate, LossOutput, Options, contest_output
 from weince.contest import Contest
 from weince.options import Reduction
 from weince.setups import two_views
+from weince.tiles.sweep import KEPT_ELEMENTS
 
 
 def views(
@@ -57,12 +59,17 @@ def whole_of(
     gate: Gate = Gate(),
     reduction: Reduction = "mean",
     sample_weight: Tensor | None = None,
+    implementation: str = "auto",
     **options: Any,
 ) -> LossOutput:
-    """The whole output of a contest."""
+    """The whole output of a contest; "tiled, not kept" forms the similarities of a tile whenever they are needed."""
     if sample_weight is not None:
         contest = contest._replace(sample_weight=sample_weight)
-    return contest_output(contest, temperature, Options(gate, reduction, **options))
+    path: Any
+    path, _, not_kept = implementation.partition(", ")
+    kept = dict.fromkeys(KEPT_ELEMENTS, 0) if not_kept else {}
+    with patch.dict(KEPT_ELEMENTS, kept):
+        return contest_output(contest, temperature, Options(gate, reduction, implementation=path, **options))
 
 
 def masks(contest: Contest) -> tuple[Tensor, Tensor]:

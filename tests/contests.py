@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,11 +34,12 @@ SMOOTHING = (0.0, 0.1)
 
 
 class Case(NamedTuple):
-    """Leaves (embeddings), and both ways from them to contests."""
+    """Leaves (embeddings), from them to contests in two ways, and how many batches of equal size they make."""
 
     leaves: tuple[Tensor, ...]
     make: Callable[..., Contest]
     plain: Callable[..., list[Plain]]
+    batches: int = 1
 
 
 def mask(rows: int, columns: int) -> Tensor:
@@ -70,6 +72,16 @@ def two_towers_case(ignored: Tensor | None) -> Case:
         return [Plain(a[i], b, [i], kept(ignored, i, [j for j in range(len(b)) if j != i])) for i in range(len(a))]
 
     return Case(clusters(N, D), lambda a, b: setups.two_towers(a, b, ignored=ignored), plain)
+
+
+def both_ways_case(ignored: Tensor | None) -> Case:
+    there, back = two_towers_case(ignored), two_towers_case(None if ignored is None else ignored.T)
+
+    def make(a: Tensor, b: Tensor) -> Contest:
+        (contest,) = setups.both_ways(there.make(a, b))
+        return contest
+
+    return Case(there.leaves, make, lambda a, b: there.plain(a, b) + back.plain(b, a), batches=2)
 
 
 def queue_case(rows: int, ignored: Tensor | None = None) -> Case:
@@ -159,6 +171,8 @@ CASES = {
     "two views, ignored": two_views_case(mask(2 * N, 2 * N)),
     "two towers": two_towers_case(None),
     "two towers, ignored": two_towers_case(mask(N, N)),
+    "two towers, both ways": both_ways_case(None),
+    "two towers, both ways, ignored": both_ways_case(mask(N, N)),
     "queue": queue_case(20),
     "queue, ignored": queue_case(20, mask(N, 20)),
     "queue of one": queue_case(1),
@@ -179,7 +193,12 @@ CASES = {
 
 def oracle(case: Case, gate: Gate, smoothing: float, decoupled: bool = False) -> reference.Weince:
     contests = case.plain(*(leaf.tolist() for leaf in case.leaves))
-    return reference.weince_of(contests, TEMPERATURE, gate, smoothing=smoothing, decoupled=decoupled)
+    size = len(contests) // case.batches
+    found = [
+        reference.weince_of(contests[start : start + size], TEMPERATURE, gate, smoothing=smoothing, decoupled=decoupled)
+        for start in range(0, len(contests), size)
+    ]
+    return reference.Weince(*([*chain(*parts)] for parts in zip(*found, strict=True)))
 
 
 def values(found: reference.Weince) -> dict[str, list[float]]:

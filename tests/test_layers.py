@@ -24,8 +24,10 @@ ROOMS = {
     "key_queue": {"checks", "contest"},
     "processes.shared": {"contest", "gate", "processes.gather", "tail"},
     "dense": {"contest", "formula", "gate", "output", "tail"},
-    "tiles.sweep": {"contest", "formula", "gate", "output", "tail"},
-    "tiles.operators": {"contest", "gate", "output", "tail", "tiles.sweep"},
+    "tiles.room": set(),
+    "tiles.passes": {"contest", "formula", "gate", "tail"},
+    "tiles.sweep": {"contest", "formula", "gate", "output", "tail", "tiles", "tiles.passes", "tiles.room"},
+    "tiles.operators": {"contest", "gate", "output", "tail", "tiles.passes", "tiles.sweep"},
     "loss": {
         "weince",  # from weince import dense
         "checks",

@@ -87,16 +87,16 @@ def test_label_smoothing_is_cross_entropys():
 
 
 def test_a_hook_on_inner_sees_contest_and_output():
-    for criterion, inputs, runs in (
-        (TwoTowerLoss(), (A, B), 2),
-        (SupervisedLoss(), (A, LABELS), 1),
-        (RetrievalLoss(), (A, B), 1),
-        (QueueLoss(8, 5), (A.float(), B.float()), 1),
+    for criterion, inputs, choices in (
+        (TwoTowerLoss(), (A, B), [24]),
+        (SupervisedLoss(), (A, LABELS), [12]),
+        (RetrievalLoss(), (A, B), [12]),
+        (QueueLoss(8, 5), (A.float(), B.float()), [12]),
     ):
         seen: list[tuple[Tensor, ...]] = []
         criterion.inner.register_forward_hook(lambda module, args, output, seen=seen: seen.append((args[0], output)))
         criterion(*inputs)
-        assert [len(output.weight) for _, output in seen] == [12] * runs
+        assert [len(output.weight) for _, output in seen] == choices
         assert all(contest.anchors.shape == (12, 5) for contest, _ in seen)
 
 

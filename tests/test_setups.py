@@ -15,7 +15,7 @@ from reference import Weince
 from weince import Gate, LossOutput, setups
 
 every_case = pytest.mark.parametrize("name", CASES)
-both_ways = pytest.mark.parametrize("implementation", ["dense", "tiled"])
+both_ways = pytest.mark.parametrize("implementation", ["dense", "tiled", "tiled, not kept"])
 
 
 @pytest.fixture(autouse=True)
@@ -99,16 +99,16 @@ def test_gradients_by_differences(name: str, implementation: str, smoothing: flo
     case = CASES[name]
     leaves = [leaf.clone().requires_grad_() for leaf in case.leaves]
     temperature = torch.tensor(TEMPERATURE, dtype=torch.float64, requires_grad=True)
-    weight = torch.rand(len(case.leaves[0]), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    choices = case.make(*case.leaves).choices
+    weight = torch.rand(choices, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     temperature.requires_grad_(not decoupled)  # refused
     # Fixed: a measured weight is a constant to the gradient, not to a difference.
     gate = Gate(evidence=0.6, slope=2.5)
 
     def loss(temperature: Tensor, *leaves: Tensor) -> tuple[Tensor, Tensor]:
         contest = case.make(*leaves)
-        factor = weight if len(contest.anchors) == len(weight) else None
         settings = {"label_smoothing": smoothing, "implementation": implementation, "decoupled": decoupled}
-        one = whole_of(contest, temperature, gate, sample_weight=factor, **settings).loss
+        one = whole_of(contest, temperature, gate, sample_weight=weight, **settings).loss
         return one, whole_of(contest, temperature, gate, "none", **settings).loss
 
     assert torch.autograd.gradcheck(loss, (temperature, *leaves))
@@ -124,25 +124,28 @@ def test_tiles_form_the_gradient_of_the_dense_loss(name: str, gate: str, smoothi
     case = CASES[name]
     settings = {"label_smoothing": smoothing, "decoupled": decoupled}
     found = []
-    for implementation in ("dense", "tiled"):
+    for implementation in ("dense", "tiled", "tiled, not kept"):
         leaves = [leaf.clone().requires_grad_() for leaf in case.leaves]
         temperature = torch.tensor(TEMPERATURE, dtype=torch.float64, requires_grad=not decoupled)
         contest = case.make(*leaves)
         draw = torch.Generator().manual_seed(1)
-        weight = torch.rand(len(contest.anchors), generator=draw, dtype=torch.float64)
+        weight = torch.rand(contest.choices, generator=draw, dtype=torch.float64)
         options = settings | {"implementation": implementation, "gate": GATES[gate]}
         one = whole_of(contest, temperature, **options).loss
         weighed = whole_of(contest._replace(sample_weight=weight), temperature, **options).loss
-        each = (whole_of(contest, temperature, reduction="none", **options).loss * weight.flip(0)).sum()
+        each = whole_of(contest, temperature, reduction="none", **options).loss
+        each = (each * weight.flip(0)[: len(each)]).sum()
         for loss in (one, weighed, each):
             learns = leaves if decoupled else [*leaves, temperature]
             of_loss = torch.autograd.grad(loss, learns, allow_unused=True, materialize_grads=True,
                                           retain_graph=True)  # fmt: skip
             found.append((implementation, of_loss))
-    dense, tiled = ([of_loss for how, of_loss in found if how == one] for one in ("dense", "tiled"))
-    for exact, ours in zip(dense, tiled, strict=True):
-        for expected, gradient in zip(exact, ours, strict=True):
-            torch.testing.assert_close(gradient, expected, rtol=1e-10, atol=1e-12)
+    dense = [of_loss for how, of_loss in found if how == "dense"]
+    for one in ("tiled", "tiled, not kept"):
+        tiled = [of_loss for how, of_loss in found if how == one]
+        for exact, ours in zip(dense, tiled, strict=True):
+            for expected, gradient in zip(exact, ours, strict=True):
+                torch.testing.assert_close(gradient, expected, rtol=1e-10, atol=1e-12)
     leaves = [case.leaves[0].clone().requires_grad_(), *case.leaves[1:]]
     whole_of(case.make(*leaves), TEMPERATURE, GATES[gate], implementation="tiled", **settings).loss.backward()
     if len(leaves) > 1:

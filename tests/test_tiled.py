@@ -16,6 +16,7 @@ from weince import Gate, LossOutput
 from weince.contest import unit_rows
 from weince.setups import two_views
 from weince.tail import largest, tail_size
+from weince.tiles.passes import Terms
 from weince.tiles.sweep import sweep, tile_rows
 
 GATES = {
@@ -37,11 +38,13 @@ GATES = {
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6}
 
 
-@pytest.fixture
-def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(params=[0, 2**24], ids=["formed twice", "kept"])
+def small_tiles(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> int:
     """Sixteen rows a tile, so that a small batch has many and the last one is cut."""
     monkeypatch.setitem(weince.tiles.sweep.TILE_ELEMENTS, "cpu", 1)
+    monkeypatch.setitem(weince.tiles.sweep.KEPT_ELEMENTS, "cpu", request.param)
     monkeypatch.setattr(weince.tiles.sweep, "TILE_ROWS", 16)
+    return request.param
 
 
 def both(z_a: Tensor, z_b: Tensor, **settings: object) -> list[tuple[LossOutput, list[Tensor]]]:
@@ -194,9 +197,8 @@ class Largest(TorchDispatchMode):
         return made
 
 
-@pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("gate", ["paper", "no lines", "infonce"])
-def test_no_tensor_of_all_anchors_and_candidates_is_made_nor_of_all_tails(gate: str):
+def test_no_tensor_of_all_anchors_and_candidates_is_made_nor_of_all_tails(gate: str, small_tiles: int):
     views = unit_rows(torch.cat(clusters(256, 8, dtype=torch.float32)))
     contest = two_views(views[:256], views[256:])
     tails = 512 * tail_size(contest.negatives, 0.1, 32)
@@ -205,14 +207,14 @@ def test_no_tensor_of_all_anchors_and_candidates_is_made_nor_of_all_tails(gate: 
             contest,
             GATES[gate],
             None,
-            torch.tensor(2.0),
-            1e-6,
-            0.0,
-            False,
+            Terms(torch.tensor(2.0), 1e-6, 0.0, False),
             torch.ones(512),
             (True, False, False, False),
         )
-    assert 16 * 512 <= largest_made.elements < tails
+    if small_tiles:  # all similarities, but no second matrix
+        assert 512 * 512 <= largest_made.elements < 512 * 512 + 3 * 16 * 512
+    else:
+        assert 16 * 512 <= largest_made.elements < tails
     with Largest() as largest_made:  # the measure itself sees a matrix
         contest.similarity()
     assert largest_made.elements == 512 * 512

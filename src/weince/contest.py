@@ -5,12 +5,12 @@ Every function of `setups.py` returns a `Contest`; the tail, the gate and the fo
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["NO_ID", "Contest", "Roles", "unit_rows"]
+__all__ = ["NO_ID", "Contest", "Roles", "is_transformed", "unit_rows"]
 
 NO_ID = torch.iinfo(torch.int64).min
 """An id that equals none, not even itself."""
@@ -35,6 +35,9 @@ class Contest(NamedTuple):
         ignored: bool (A, M), pairs that take no part. An only positive stays one.
         sample_weight: w, (A,), >= 0, without gradient; 1 for all where it is None.
         from_batch: whether the shared candidates are of this batch, so that other processes have others.
+        both_ways: whether each candidate makes a choice among the anchors as well. There are A + M choices then, those
+            of the anchors first, and what is said of anchors (positive, ignored, sample_weight) is of all of them.
+            Without ids, labels and own candidates; as many anchors as candidates.
     """
 
     anchors: Tensor
@@ -50,26 +53,48 @@ class Contest(NamedTuple):
     ignored: Tensor | None = None
     sample_weight: Tensor | None = None
     from_batch: bool = True
+    both_ways: bool = False
 
     def of(self, rows: slice) -> Contest:
-        """The contest of some of the anchors, against all candidates."""
-        of_anchors = ("anchors", "own", "positive", "itself", "anchor_labels", "anchor_ids", "ignored", "sample_weight")
+        """The contest of some anchors, against all candidates. Both ways: of some choices, with all embeddings."""
+        of_anchors = ["own", "positive", "itself", "anchor_labels", "anchor_ids", "ignored", "sample_weight"]
+        if not self.both_ways:
+            of_anchors.append("anchors")
         parts = {name: value[rows] for name in of_anchors if (value := getattr(self, name)) is not None}
-        return self._replace(**parts)
+        return self._replace(**parts, both_ways=False)
+
+    def directions(self) -> list[Contest]:
+        """This one; or of one that goes both ways, the two."""
+        if not self.both_ways:
+            return [self]
+        there, back = self.of(slice(len(self.anchors))), self.of(slice(len(self.anchors), None))
+        return [there, back._replace(anchors=self.candidates, candidates=self.anchors)]
 
     def similarity(self) -> Tensor:
         """Cosine similarities s, (A, M), with gradient."""
         shared = self.anchors @ self.candidates.T
+        if self.both_ways:
+            return torch.cat([shared, shared.T])
         if self.own is None:
             return shared
         return torch.cat([torch.einsum("ad,apd->ap", self.anchors, self.own), shared], dim=1)
 
     def similarity_(self, out: Tensor) -> Tensor:
         """`similarity` into (A, M), without gradient."""
+        if self.both_ways:
+            there, back = out.chunk(2)
+            torch.mm(self.anchors, self.candidates.T, out=there)
+            back.copy_(there.T)
+            return out
         if self.own is not None:
             out[:, : self.own.shape[1]] = torch.einsum("ad,apd->ap", self.anchors, self.own)
         torch.mm(self.anchors, self.candidates.T, out=out[:, out.shape[1] - self.candidates.shape[0] :])
         return out
+
+    @property
+    def choices(self) -> int:
+        """A, or A + M both ways."""
+        return self.anchors.shape[0] + (self.candidates.shape[0] if self.both_ways else 0)
 
     @property
     def columns(self) -> int:
@@ -209,6 +234,18 @@ def unit_rows(z: Tensor) -> Tensor:
                 [0.0000, 0.0000]])
     """
     z = z.to(torch.promote_types(z.dtype, torch.float32))
+    return _unit(z) if torch.compiler.is_compiling() or is_transformed(z) else _UnitRows.apply(z)
+
+
+def is_transformed(*tensors: Tensor) -> bool:
+    """Whether any is inside a `torch.func` transform, or carries a forward-mode derivative."""
+    if any(torch._C._functorch.is_functorch_wrapped_tensor(z) for z in tensors):  # pyright: ignore
+        return True
+    return any(torch.autograd.forward_ad.unpack_dual(z).tangent is not None for z in tensors)
+
+
+def _unit(z: Tensor) -> Tensor:
+    """The readable form, which can be transformed and differentiated twice."""
     limits = torch.finfo(z.dtype)
     largest = z.detach().abs().amax(dim=1, keepdim=True)
     zero = largest < limits.tiny / limits.eps
@@ -216,3 +253,26 @@ def unit_rows(z: Tensor) -> Tensor:
     scaled = torch.where(zero, torch.zeros_like(z), z) / torch.where(zero, one, largest)
     length = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
     return scaled / torch.where(zero, one, length)
+
+
+class _UnitRows(torch.autograd.Function):
+    """The same in half as many steps: its gradient is (du - u (u . du)) / |z|."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        limits = torch.finfo(z.dtype)
+        largest = z.abs().amax(dim=1, keepdim=True)
+        zero = largest < limits.tiny / limits.eps
+        # Over infinity a zero row is zero, and so is its gradient.
+        units = z / largest.masked_fill_(zero, float("inf"))
+        length = torch.linalg.vector_norm(units, dim=1, keepdim=True).masked_fill_(zero, 1.0)
+        ctx.save_for_backward(z, units.div_(length), largest.mul_(length).reciprocal_())
+        return units
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # pyright: ignore
+        z, units, inverse = ctx.saved_tensors
+        if torch.is_grad_enabled():  # to be differentiated again
+            return torch.autograd.grad(_unit(z), z, gradient, create_graph=True)[0]
+        along = torch.linalg.vecdot(units, gradient, dim=1).unsqueeze(1)
+        return torch.addcmul(gradient, units, along, value=-1).mul_(inverse)

@@ -36,7 +36,7 @@ def losses(
     tail = None
     if mixture is None:
         tail = _fits(contest, roles, similarity.detach(), gate, eps) if gate.needs_fit else None
-        mixture = mix(tail, gate)
+        mixture = mix(tail, gate, ways=2 if contest.both_ways else 1)
     weight, slope = mixture
     logits = blended_logits(similarity, weight, slope, scale, eps)
     nowhere = torch.finfo(logits.dtype).min

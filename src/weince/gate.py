@@ -163,17 +163,23 @@ def nearness_reference(nearness: Tensor, quantile: float) -> Tensor:
 
 
 @torch.no_grad()
-def mix(tail: TailFit | None, gate: Gate, reference: Tensor | None = None) -> Mixture:
+def mix(tail: TailFit | None, gate: Gate, reference: Tensor | None = None, ways: int = 1) -> Mixture:
     """Weight and slope of every anchor.
 
     Args:
         tail: fits of the anchors, of the whole batch where the gate needs the pool; None only when it needs no fit.
         gate: the rule.
         reference: rho_0 of the batch, where the anchors are a part of it; otherwise it is taken from `tail`.
+        ways: how many batches the fits are of, as large as each other, one after the other.
 
     Returns:
         Mixture of (A,) tensors, or of the gate's own numbers where they are fixed.
     """
+    if ways > 1 and tail is not None:
+        batches = zip(*(part.chunk(ways) for part in tail), strict=True)
+        found = [mix(TailFit(*batch), gate) for batch in batches]
+        parts = zip(*found, strict=True)
+        return Mixture(*(torch.cat(part) if isinstance(part[0], Tensor) else part[0] for part in parts))
     weight = _weight(tail, gate, reference)
     slope: Tensor | float
     if gate.slope == "anchor":

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from weince import dense
 from weince.checks import check_finite_rows
-from weince.contest import Contest
+from weince.contest import Contest, is_transformed
 from weince.gate import Gate
 from weince.options import Keywords, Options, Reduction
-from weince.output import LossOutput
+from weince.output import LossOutput, mean_of
 from weince.precision import full_precision
 from weince.processes.gather import Processes
 from weince.processes.shared import gathered, mix_over_processes, total_over_processes
@@ -55,9 +55,12 @@ def contest_output(contest: Contest, temperature: Temperature = 0.1, options: Op
         tensor([0.7437, 0.7437, 0.7437, 0.7437])
     """
     gate, processes = options.gate, options.processes
+    if contest.both_ways and processes.size > 1:
+        # Those of other processes compete in both directions: two products.
+        return mean_of([contest_output(each, temperature, options) for each in contest.directions()])
     scale = processes.together(lambda: _scale(contest, temperature, options))
     anchors = contest.anchors
-    factor = anchors.new_ones(anchors.shape[0])
+    factor = anchors.new_ones(contest.choices)
     if contest.sample_weight is not None:
         factor = contest.sample_weight.detach().to(anchors.dtype)
     gathers = processes.size > 1
@@ -77,7 +80,10 @@ def contest_output(contest: Contest, temperature: Temperature = 0.1, options: Op
             found = found._replace(loss=total_over_processes(found.loss, share, processes))
         elif share is not None:
             found = found._replace(loss=found.loss / torch.where(share > 0, share, 1.0))
-    return found._replace(loss=found.loss if of_total else found.per_anchor, tail=found.tail if tail is None else tail)
+    loss = found.loss if of_total else found.per_anchor
+    if contest.both_ways and options.reduction != "mean":
+        loss = (loss if of_total else loss[: len(anchors)] + loss[len(anchors) :]) / 2
+    return found._replace(loss=loss, tail=found.tail if tail is None else tail)
 
 
 def _scale(contest: Contest, temperature: Temperature, options: Options) -> Tensor:
@@ -103,10 +109,8 @@ def _scale(contest: Contest, temperature: Temperature, options: Options) -> Tens
 
 def _is_transformed(contest: Contest, scale: Tensor) -> bool:
     """Whether anything that may carry a derivative carries one that tiles have not."""
-    leaves = [leaf for leaf in (contest.anchors, contest.candidates, contest.own, scale) if leaf is not None]
-    if any(torch._C._functorch.is_functorch_wrapped_tensor(leaf) for leaf in leaves):  # pyright: ignore
-        return True
-    return any(torch.autograd.forward_ad.unpack_dual(leaf).tangent is not None for leaf in leaves)
+    leaves = (contest.anchors, contest.candidates, contest.own, scale)
+    return is_transformed(*(leaf for leaf in leaves if leaf is not None))
 
 
 def _takes_tiles(contest: Contest, scale: Tensor, options: Options) -> bool:

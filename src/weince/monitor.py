@@ -141,6 +141,8 @@ class Monitor:
                 parts = {part: getattr(contest, part) for part in ("anchors", "candidates", "own")}
                 contest = contest._replace(**{part: z.detach() for part, z in parts.items() if z is not None})
                 plain = output._replace(loss=output.loss.detach(), per_anchor=output.per_anchor.detach())
-                self._runs.append(_Run(name, contest, plain, module.options.gate.quantile))
+                directions = contest.directions()
+                for direction, part in zip(directions, plain.parts(len(directions)), strict=True):
+                    self._runs.append(_Run(name, direction, part, module.options.gate.quantile))
 
         return see

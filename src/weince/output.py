@@ -37,6 +37,16 @@ class LossOutput(NamedTuple):
         """How many anchors have no positive, scalar."""
         return (~self.counted).sum()
 
+    def parts(self, ways: int) -> list[LossOutput]:
+        """Of a contest that went both ways, the output of each direction; all with the one loss."""
+        if ways == 1:
+            return [self]
+        *each, counted = (part.chunk(ways) for part in (self.per_anchor, self.weight, self.slope, self.counted))
+        fits: list[TailFit | None] = [None] * ways
+        if self.tail is not None:
+            fits = [TailFit(*part) for part in zip(*(value.chunk(ways) for value in self.tail), strict=True)]
+        return [LossOutput(self.loss, *of_way) for of_way in zip(*each, fits, counted, strict=True)]
+
 
 def mean_of(outputs: Sequence[LossOutput]) -> LossOutput:
     """The mean loss of several contests over the same examples, and the anchors of all, one contest after the other."""

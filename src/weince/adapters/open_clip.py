@@ -10,7 +10,7 @@ from weince.adapters import needs
 from weince.contest import Contest
 from weince.gate import Gate
 from weince.options import OwnKeywords
-from weince.setups import ContestLoss, swapped, two_towers
+from weince.setups import ContestLoss, both_ways, two_towers
 
 with needs("open_clip_torch", tested="3.3"):
     from open_clip.loss import ClipLoss, gather_features
@@ -107,8 +107,7 @@ class WEINCELoss(ClipLoss):
                     world_size=self.world_size,
                     use_horovod=self.use_horovod,
                 )
-            there = two_towers(images, texts, sample_weight=sample_weight, ignored=ignored, ids=ids)
-            return [there, swapped(there)]
+            return both_ways(two_towers(images, texts, sample_weight=sample_weight, ignored=ignored, ids=ids))
 
         named = {"image_features": image_features, "text_features": text_features}
         loss = self.inner.of(make, lambda: 1 / logit_scale, **named).loss

@@ -21,7 +21,7 @@ from weince.setups.given import Given, LabelGiven, PairGiven, RetrievalGiven
 from weince.setups.labels import SupervisedLoss, labelled
 from weince.setups.momentum_queue import QueueLoss, queued
 from weince.setups.retrieval import RetrievalLoss, explicit_negatives, query_key_loss
-from weince.setups.two_towers import TwoTowerLoss, swapped, two_towers
+from weince.setups.two_towers import TwoTowerLoss, both_ways, swapped, two_towers
 from weince.setups.two_views import InfoNCELoss, WEINCELoss, two_views, weince_loss
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "SupervisedLoss",
     "TwoTowerLoss",
     "WEINCELoss",
+    "both_ways",
     "explicit_negatives",
     "labelled",
     "query_key_loss",

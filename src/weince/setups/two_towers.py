@@ -21,7 +21,7 @@ from weince.setups.given import (
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["TwoTowerLoss", "swapped", "two_towers"]
+__all__ = ["TwoTowerLoss", "both_ways", "swapped", "two_towers"]
 
 
 def two_towers(
@@ -68,13 +68,29 @@ def swapped(contest: Contest) -> Contest:
     )
 
 
+def both_ways(contest: Contest) -> list[Contest]:
+    """Both directions of `two_towers` at once, sharing their products; of one with ids the two, a -> b first.
+
+    A contest that goes both ways has 2N choices: those of a, then those of b.
+    """
+    if contest.anchor_ids is not None:
+        return [contest, swapped(contest)]
+    of_both = {
+        name: torch.cat([value, value]) if (value := getattr(contest, name)) is not None else None
+        for name in ("positive", "sample_weight")
+    }
+    ignored = None if contest.ignored is None else torch.cat([contest.ignored, contest.ignored.T])
+    return [contest._replace(**of_both, ignored=ignored, both_ways=True)]
+
+
 class TwoTowerLoss(SetupLoss):
     """CLIP: `criterion(image, text)` -> mean of both directions, each with its own tail statistics.
 
         loss = (L(a -> b) + L(b -> a)) / 2
 
-    `.inner` runs twice a step, a -> b first; `output` holds the anchors of a, then those of b. The temperature learns
-    as `TwoTowerLoss(LearnableTemperature())`, or in your model, given with each call as `logit_scale`.
+    `output` holds the anchors of a, then those of b. `.inner` runs once a step; with ids twice, a -> b first. The
+    temperature learns as `TwoTowerLoss(LearnableTemperature())`, or in your model, given with each call as
+    `logit_scale`.
 
     Args: as in `SetupLoss`. (CLIP starts at 0.07.)
 
@@ -99,8 +115,7 @@ class TwoTowerLoss(SetupLoss):
         """
 
         def make() -> list[Contest]:
-            there = two_towers(a, b, **given)
-            return [there, swapped(there)]
+            return both_ways(two_towers(a, b, **given))
 
         return self.inner.of(make, lambda: _temperature_of(logit_scale), a=a, b=b)
 

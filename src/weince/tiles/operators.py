@@ -7,7 +7,7 @@ formed on the way, so backward is a scaling; a gradient that reaches single loss
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from weince.contest import Contest
 from weince.gate import Gate, Mixture
 from weince.output import LossOutput
 from weince.tail import TailFit
+from weince.tiles.passes import Terms
 from weince.tiles.sweep import Gradient, measure_all, sweep
 
 __all__ = ["losses", "measure"]
@@ -24,10 +25,10 @@ __all__ = ["losses", "measure"]
 FITS, LEAVES = len(TailFit._fields), len(Gradient._fields)
 _PLACES = ("positive", "itself", "anchor_labels", "candidate_labels", "anchor_ids", "candidate_ids", "ignored")
 _CONTEST = f"""Tensor anchors, Tensor? candidates, Tensor? own, Tensor scale, Tensor factor,
-{", ".join(f"Tensor? {place}" for place in _PLACES)}, SymInt negatives, str gate, float eps, float smoothing,
-bool decoupled"""
+{", ".join(f"Tensor? {place}" for place in _PLACES)}, SymInt negatives, bool both_ways, str gate,
+float eps, float smoothing, bool decoupled"""
 _KEPT = 5 + len(_PLACES)
-_REST = _KEPT + 5
+_REST = _KEPT + 6
 
 
 @torch.no_grad()
@@ -69,9 +70,11 @@ def losses(
         RuntimeError: on a second differentiation; the dense path has one.
     """
     arguments = _arguments(contest, gate, scale, eps, smoothing, decoupled, factor)
-    form = of_total and torch.is_grad_enabled()
-    wanted = [form and leaf is not None and leaf.requires_grad for leaf in arguments[:LEAVES]]
-    found = _tiles_operator(*arguments, wanted, _stacked(mixture, factor))
+    formed = of_total and torch.is_grad_enabled()
+    wanted = [formed and leaf is not None and leaf.requires_grad for leaf in arguments[:LEAVES]]
+    # In eager mode the operator's own machinery would take longer than a small batch does.
+    form = _tiles_operator if torch.compiler.is_compiling() else _Eager.apply
+    found = form(*arguments, wanted, _stacked(mixture, factor))
     total, per_anchor, counted, mixed, *tail = found[:-LEAVES]
     fits = TailFit(*(value.detach() for value in tail)) if gate.needs_fit and mixture is None else None
     weight, slope = mixed.detach().unbind()
@@ -90,15 +93,16 @@ def _arguments(
     """What the operators take: tensors with a gradient first."""
     leaves = (contest.anchors, None if contest.shared else contest.candidates, contest.own, scale)
     places = (getattr(contest, place) for place in _PLACES)
-    return *leaves, factor, *places, contest.negatives, gate.text, eps, smoothing, decoupled
+    return *leaves, factor, *places, contest.negatives, contest.both_ways, gate.text, eps, smoothing, decoupled
 
 
 def _given(arguments: tuple[Any, ...]) -> tuple[Contest, Gate]:
     """What they stand for."""
     anchors, candidates, own = arguments[:3]
     places = dict(zip(_PLACES, arguments[5:_KEPT], strict=True))
-    negatives, gate = arguments[_KEPT : _KEPT + 2]
-    return Contest(anchors, anchors if candidates is None else candidates, negatives, own, **places), Gate.parsed(gate)
+    negatives, both_ways, gate = arguments[_KEPT : _KEPT + 3]
+    shared = anchors if candidates is None else candidates
+    return Contest(anchors, shared, negatives, own, **places, both_ways=both_ways), Gate.parsed(gate)
 
 
 def _tiles(*arguments: Any) -> tuple[Tensor, ...]:
@@ -106,11 +110,18 @@ def _tiles(*arguments: Any) -> tuple[Tensor, ...]:
     scale, factor = arguments[3:5]
     eps, smoothing, decoupled, wanted, mixed = arguments[_REST - 3 :]
     mixture = None if mixed is None else Mixture(*mixed)
-    output, gradient = sweep(contest, gate, mixture, scale, eps, smoothing, decoupled, factor, wanted)
+    output, gradient = sweep(contest, gate, mixture, Terms(scale, eps, smoothing, decoupled), factor, wanted)
     found = (output.per_anchor, output.counted, torch.stack([output.weight, output.slope]))
     parts = (output.loss, *found, *(output.tail or [None] * FITS), *gradient)
-    # An operator returns tensors alone: an empty one stands for what there is not.
-    return tuple(factor.new_empty(0) if part is None else part for part in parts)
+    return _apart(parts, factor)
+
+
+def _apart(parts: Sequence[Tensor | None], like: Tensor) -> tuple[Tensor, ...]:
+    """As an operator returns them: tensors alone, an empty one for what there is not, and no one twice."""
+    tensors = [like.new_empty(0) if part is None else part for part in parts]
+    return tuple(
+        part.clone() if any(part is other for other in tensors[:place]) else part for place, part in enumerate(tensors)
+    )
 
 
 def _shapes(*arguments: Any) -> tuple[Tensor, ...]:
@@ -147,15 +158,23 @@ def _backward(ctx: Any, of_total: Tensor | None, of_each: Tensor | None, *_: Any
     if of_each is not None or not ctx.formed:
         factor = arguments[4] * (0.0 if of_total is None else of_total)
         arguments[4] = factor if of_each is None else factor + of_each
-        measured = Gate.parsed(ctx.rest[1]).needs_fit
+        measured = Gate.parsed(ctx.rest[2]).needs_fit
         gradient = _tiles_operator(*arguments, *ctx.rest, wanted, mixed if measured else None)[-LEAVES:]
         of_total = None
     found = (part if of_total is None else part * of_total for part in gradient)
     return *(part if want else None for part, want in zip(found, wanted, strict=True)), *nothing
 
 
+class _Eager(torch.autograd.Function):
+    """What the operator is to autograd, without a compiler."""
+
+    forward = staticmethod(_tiles)
+    setup_context = staticmethod(_remember)
+    backward = staticmethod(_backward)
+
+
 def _tails(*arguments: Any) -> tuple[Tensor, ...]:
-    return tuple(measure_all(*_given(arguments), arguments[_KEPT + 2]))
+    return _apart(measure_all(*_given(arguments), arguments[_KEPT + 3]), arguments[4])
 
 
 def _operator(name: str, function: Callable[..., tuple[Tensor, ...]], more: str, tensors: int) -> Any:

@@ -1,33 +1,38 @@
-"""The sweep: the loss of `formula.py` and its gradient, row tile by row tile, never an (A, M) tensor.
+"""The sweep: the loss of `formula.py` and its gradient, row tile by row tile, never more than a few tiles at once.
 
-A tile is some anchors against all candidates. Its tail is fitted, weighed and forgotten in one go, and its losses and
-gradient are formed at once, so that backward is a scaling. One number of the gate belongs to the whole batch, the
-reference of nearness; where there are several tiles, a sweep over row maxima finds it first. The evidence of an
-endpoint takes the tails of all, which are then measured in a sweep of their own.
+A tile is some anchors against all candidates. `passes` measure its tails and turn its similarities into the gradient in
+them at once, so that backward is a scaling. All similarities are formed once and kept where they are few; otherwise a
+tile is formed, used and forgotten. What a weight takes of the whole batch is measured in a sweep of its own then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from weince.contest import Contest, Roles
-from weince.formula import blended_logits_, logit_slope_, shortfall
+from weince.contest import Contest
+from weince.formula import shortfall
 from weince.gate import Gate, Mixture, mix, nearness_reference
-from weince.output import LossOutput
-from weince.tail import NOWHERE_NEAR, TailFit, measure_tail
+from weince.output import LossOutput, mean_of
+from weince.tail import NOWHERE_NEAR, TailFit
+from weince.tiles import passes
+from weince.tiles.passes import Terms
+from weince.tiles.room import room
 
-__all__ = ["Gradient", "measure_all", "sweep", "tile_rows"]
+__all__ = ["Gradient", "keeps", "measure_all", "sweep", "tile_rows"]
 
 TILE_ELEMENTS = {"cpu": 2**21, "cuda": 2**25}
 """Of one tile, by kind of device: on a CPU 8 MiB in float32, so that a dozen passes stay in the last cache; on a GPU
 enough to fill it."""
+KEPT_ELEMENTS = {"cpu": 2**24, "cuda": 2**27}
+"""Of all similarities, where they are kept: on a CPU 64 MiB in float32, 4,096 anchors against as many."""
 TILE_ROWS = 64
 """At least so many anchors a tile: products of fewer rows are slow, and a tile of 64 takes no more memory than the
 embeddings do."""
+ALL = slice(None)
 
 
 class Gradient(NamedTuple):
@@ -48,8 +53,24 @@ class Gradient(NamedTuple):
             *(torch.zeros_like(z) if z is not None and need else None for z, need in zip(leaves, needed, strict=True))
         )
 
-    def add_(self, of_similarity: Tensor, contest: Contest, rows: slice) -> None:
-        """From the similarities of some anchors to embeddings."""
+    def add_(self, of_similarity: Tensor, contest: Contest, rows: slice = ALL, scratch: Tensor | None = None) -> None:
+        """From the similarities of some anchors, or of all, to embeddings.
+
+        Args:
+            of_similarity: (t, M); overwritten where a contest goes both ways.
+            contest: who competes.
+            rows: of the anchors.
+            scratch: (n, t, M), room.
+        """
+        if contest.both_ways:
+            there, back = of_similarity.chunk(2)
+            of_similarity = there.add_(back.T)
+            contest = contest.directions()[0]
+        elif contest.shared and scratch is not None and len(scratch) and scratch.shape[1:] == of_similarity.shape:
+            assert self.anchors is not None
+            # One product in the place of two.
+            self.anchors.addmm_(torch.add(of_similarity, of_similarity.T, out=scratch[0]), contest.candidates)
+            return
         here = contest.of(rows)
         split = contest.columns - len(contest.candidates)
         of_own, of_shared = of_similarity[:, :split], of_similarity[:, split:]
@@ -64,9 +85,52 @@ class Gradient(NamedTuple):
             of_candidates.addmm_(of_shared.T, here.anchors)
 
 
-def tile_rows(columns: int, device: str) -> int:
-    """Anchors a tile, for so many candidates."""
-    return max(TILE_ROWS, TILE_ELEMENTS.get(device, TILE_ELEMENTS["cpu"]) // max(1, columns))
+def tile_rows(columns: int, device: str, scratch: int = passes.SCRATCH) -> int:
+    """Anchors a tile, for so many candidates; passes that need no scratch tiles have larger ones."""
+    elements = TILE_ELEMENTS if scratch else KEPT_ELEMENTS
+    return max(TILE_ROWS, elements.get(device, elements["cpu"]) // max(1, columns))
+
+
+def keeps(contest: Contest) -> bool:
+    """Whether all similarities are kept."""
+    kept = KEPT_ELEMENTS.get(contest.anchors.device.type, KEPT_ELEMENTS["cpu"])
+    return contest.choices * contest.columns <= kept
+
+
+class _Tiles:
+    """The tiles of a contest, and room for their similarities and for what the passes take beside them."""
+
+    def __init__(self, contest: Contest) -> None:
+        self.contest, self.kept = contest, keeps(contest)
+        count, columns, like = contest.choices, contest.columns, contest.anchors
+        self.step = min(count, tile_rows(columns, like.device.type))
+        formed, tile = (count if self.kept else self.step) * columns, passes.SCRATCH * self.step * columns
+        taken = room(like, formed, tile)
+        self.room, self.scratch = taken[0].view(-1, columns), taken[1].view(passes.SCRATCH, self.step, columns)
+        if self.kept:
+            contest.similarity_(self.room)
+
+    def __len__(self) -> int:
+        return -(-self.contest.choices // max(1, self.step))
+
+    def __iter__(self) -> Iterator[tuple[slice, Contest, Tensor, Tensor]]:
+        """Of every tile its rows, its contest, similarities and scratch."""
+        for start in range(0, self.contest.choices, max(1, self.step)):
+            rows = slice(start, min(start + self.step, self.contest.choices))
+            here = self.contest.of(rows)
+            size = rows.stop - start
+            similarity = self.room[rows] if self.kept else here.similarity_(self.room[:size])
+            yield rows, here, similarity, self.scratch[:, :size]
+
+    def measure(self, gate: Gate, eps: float) -> TailFit:
+        """Tails of all anchors."""
+        if len(self) == 1:
+            ((_, here, similarity, scratch),) = self
+            return passes.measure(here, similarity, scratch, gate, eps)
+        tail = _empty_tail(self.contest)
+        for rows, here, similarity, scratch in self:
+            _put(tail, rows, passes.measure(here, similarity, scratch, gate, eps))
+        return tail
 
 
 @torch.no_grad()
@@ -74,10 +138,7 @@ def sweep(
     contest: Contest,
     gate: Gate,
     mixture: Mixture | None,
-    scale: Tensor,
-    eps: float,
-    smoothing: float,
-    decoupled: bool,
+    terms: Terms,
     factor: Tensor,
     wanted: Sequence[bool],
 ) -> tuple[LossOutput, Gradient]:
@@ -87,96 +148,87 @@ def sweep(
         contest: who competes.
         gate: how weight and slope are measured.
         mixture: both, where they are known; no tail is measured then.
-        scale: 1 / tau, a scalar tensor.
-        eps: floor of the shortfall.
-        smoothing: of the labels.
-        decoupled: leave the positives out of the denominator.
+        terms: what else the loss takes.
         factor: (A,), of the losses in the sum whose gradient is wanted.
         wanted: which gradients are: of anchors, candidates, own candidates, scale.
     """
-    anchors, count = contest.anchors, len(contest.anchors)
-    step = min(count, tile_rows(contest.columns, anchors.device.type))
-    # Room for three tiles, taken once: memory that is given back and taken again costs as much as a pass over it.
-    room = anchors.new_empty(3, step, contest.columns)
+    if contest.both_ways and not keeps(contest):
+        return _one_by_one(contest, gate, mixture, terms, factor, wanted)
+    tiles, eps = _Tiles(contest), terms.eps
     tail = reference = None
     if mixture is None and not gate.needs_fit:
         mixture = mix(None, gate)
-    elif mixture is None and gate.needs_pool and step < count:
-        tail = measure_all(contest, gate, eps, room[0])
-        mixture = mix(tail, gate)
+    elif mixture is None and (tiles.kept or gate.needs_pool or len(tiles) == 1):
+        tail = tiles.measure(gate, eps)
+        mixture = passes.mix(tail, gate, ways=2 if contest.both_ways else 1)
     elif mixture is None:
-        tail = _empty_tail(anchors)
-        reference = _reference(contest, gate, room, eps) if step < count else None
+        tail = _empty_tail(contest)
+        reference = _reference(contest, gate, tiles, eps)
     # Written in place: small results kept of every tile would lie between freed ones and hold on to their memory.
-    losses, counted = anchors.new_empty(count), anchors.new_empty(count, dtype=torch.bool)
-    weights, slopes = anchors.new_empty(2, count)
-    gradient = Gradient.zeros(contest, scale, wanted)
+    losses, counted = factor.new_empty(len(factor)), factor.new_empty(len(factor), dtype=torch.bool)
+    weights, slopes = factor.new_empty(2, len(factor))
+    gradient = Gradient.zeros(contest, terms.scale, wanted)
 
-    for start in range(0, count, step):
-        rows = slice(start, start + step)
-        here = contest.of(rows)
-        roles = here.roles()
-        similarity, shortfalls, share = room[:, : len(here.anchors)]
-        here.similarity_(similarity)
+    for rows, here, similarity, scratch in tiles:
         if mixture is None:
             assert tail is not None
-            fit = _fit(contest, roles, share.copy_(similarity), gate, eps)
-            for whole, part in zip(tail, fit, strict=True):
-                whole[rows] = part
-            weight, slope = mix(fit, gate, reference)
+            fit = passes.measure(here, similarity, scratch, gate, eps)
+            _put(tail, rows, fit)
+            own = mix(fit, gate, reference)
         else:
-            weight, slope = (value[rows] if isinstance(value, Tensor) else value for value in mixture)
-        weights[rows], slopes[rows] = weight, slope
-        blended_logits_(share, shortfalls, similarity, weight, slope, scale, eps)
-        outcome = _outcome(roles, share, smoothing, decoupled)
-        losses[rows], counted[rows] = outcome.loss.squeeze(1), outcome.counted.squeeze(1)
-        if not any(wanted):
-            continue
-        of_logits = _of_logits_(roles, share, outcome, factor[rows].unsqueeze(1), smoothing)
-        if gradient.scale is not None:
-            gradient.scale.add_(((1 - weight) * torch.linalg.vecdot(of_logits, similarity)).sum())
-        of_similarity = of_logits.mul_(logit_slope_(shortfalls, weight, slope, scale, eps))
-        gradient.add_(of_similarity, contest, rows)
+            own = Mixture(*(value[rows] if isinstance(value, Tensor) else value for value in mixture))
+        weights[rows], slopes[rows] = own
+        of_sum = factor[rows] if any(wanted) else None
+        found = passes.conclude(here, similarity, scratch, own, terms, of_sum, gradient.scale is not None)
+        losses[rows], counted[rows] = found.loss, found.counted
+        if gradient.scale is not None and found.of_scale is not None:
+            gradient.scale.add_(found.of_scale.sum())
+        if any(wanted[:3]) and not tiles.kept:
+            gradient.add_(similarity, contest, rows)
+    if any(wanted[:3]) and tiles.kept:
+        gradient.add_(tiles.room, contest, ALL, tiles.scratch)
     return LossOutput(torch.dot(losses, factor), losses, weights, slopes, tail, counted), gradient
 
 
+def _one_by_one(
+    contest: Contest, gate: Gate, mixture: Mixture | None, terms: Terms, factor: Tensor, wanted: Sequence[bool]
+) -> tuple[LossOutput, Gradient]:
+    """`sweep` of both directions in turn, where their similarities are too many to keep."""
+    there, back = contest.directions()
+    of_anchors, of_candidates, *rest = wanted
+    halves = [(part, part) if not isinstance(part, Tensor) else part.chunk(2) for part in mixture or ()]
+    known = [Mixture(*half) for half in zip(*halves, strict=True)] or [None, None]
+    factors = factor.chunk(2)
+    first, one = sweep(there, gate, known[0], terms, factors[0], (of_anchors, of_candidates, *rest))
+    second, other = sweep(back, gate, known[1], terms, factors[1], (of_candidates, of_anchors, *rest))
+    pairs = zip(one, (other.candidates, other.anchors, other.own, other.scale), strict=True)
+    gradient = Gradient(*(a + b if a is not None and b is not None else None for a, b in pairs))
+    return mean_of([first, second])._replace(loss=first.loss + second.loss), gradient
+
+
 @torch.no_grad()
-def measure_all(contest: Contest, gate: Gate, eps: float, room: Tensor | None = None) -> TailFit:
+def measure_all(contest: Contest, gate: Gate, eps: float) -> TailFit:
     """Tails of all anchors: where the weight of one takes the tails of all.
 
     Args:
         contest: who competes.
         gate: what is measured.
         eps: floor of the shortfall.
-        room: (t, M), where there is some.
     """
-    anchors, count = contest.anchors, len(contest.anchors)
-    if room is None:
-        room = anchors.new_empty(min(count, tile_rows(contest.columns, anchors.device.type)), contest.columns)
-    tail = _empty_tail(anchors)
-    for start in range(0, count, len(room)):
-        rows = slice(start, start + len(room))
-        here = contest.of(rows)
-        roles = here.roles()
-        fit = _fit(contest, roles, here.similarity_(room[: len(here.anchors)]), gate, eps)
-        for whole, part in zip(tail, fit, strict=True):
-            whole[rows] = part
-    return tail
+    return _Tiles(contest).measure(gate, eps)
 
 
-def _fit(contest: Contest, roles: Roles, similarity: Tensor, gate: Gate, eps: float) -> TailFit:
-    """Tails of some anchors; overwrites their similarities."""
-    best = roles.best_positive(similarity) if gate.needs_positives else None
-    negatives = roles.only_negatives_(similarity, float("-inf"))
-    return measure_tail(negatives, contest.negatives, roles.differing_counts(), gate.rule, eps, best)
-
-
-def _empty_tail(anchors: Tensor) -> TailFit:
-    *numbers, valid = (anchors.new_empty(len(anchors)) for _ in TailFit._fields)
+def _empty_tail(contest: Contest) -> TailFit:
+    *numbers, valid = (contest.anchors.new_empty(contest.choices) for _ in TailFit._fields)
     return TailFit(*numbers, valid=valid.bool())
 
 
-def _reference(contest: Contest, gate: Gate, room: Tensor, eps: float) -> Tensor | None:
+def _put(tail: TailFit, rows: slice, fit: TailFit) -> None:
+    for whole, part in zip(tail, fit, strict=True):
+        whole[rows] = part
+
+
+def _reference(contest: Contest, gate: Gate, tiles: _Tiles, eps: float) -> Tensor | None:
     """rho_0 of all anchors, from their hardest negatives, tile by tile; None where the gate does without.
 
     Where anchors are the candidates, s_ij serves i and j: a tile leaves out the columns before its own, and its
@@ -187,16 +239,16 @@ def _reference(contest: Contest, gate: Gate, room: Tensor, eps: float) -> Tensor
     half = contest.shared and contest.by_column and contest.own is None
     nearest = contest.anchors.new_full((len(contest.anchors),), float("-inf"))
     # Fewer rows leave out more columns.
-    step = min(room.shape[1], 512) if half else room.shape[1]
+    step = min(tiles.step, 512) if half else tiles.step
     for start in range(0, len(nearest), step):
         rows = slice(start, start + step)
         here = contest.of(rows)
         if not half:
-            similarity = here.similarity_(room[0, : len(here.anchors)])
+            similarity = here.similarity_(tiles.room[: len(here.anchors)])
             nearest[rows] = here.roles().only_negatives_(similarity, float("-inf")).amax(dim=1)
             continue
         width = len(nearest) - start
-        values = room[0].flatten()[: len(here.anchors) * width].view(-1, width)
+        values = tiles.room.flatten()[: len(here.anchors) * width].view(-1, width)
         torch.mm(here.anchors, contest.candidates[start:].T, out=values)
         for column in (here.positive, here.itself):
             if column is not None:
@@ -206,77 +258,3 @@ def _reference(contest: Contest, gate: Gate, room: Tensor, eps: float) -> Tensor
         torch.maximum(nearest[rows], values.amax(dim=1), out=nearest[rows])
         torch.maximum(nearest[start:], values.amax(dim=0), out=nearest[start:])
     return nearness_reference(shortfall(nearest, eps).clamp_max(NOWHERE_NEAR), gate.quantile)
-
-
-class _Outcome(NamedTuple):
-    """Of a tile's choices, (t, 1) each but `shares`, (t, 1) or (t, M).
-
-    Attributes:
-        loss: of each anchor.
-        counted: whether it has a positive.
-        live: whether its loss moves with its logits.
-        losing: q, the probability that the positives lose; 1 where they are left out of the denominator.
-        total: of what `share` holds.
-        shares: of each positive among the positives.
-        positives, candidates: how many there are.
-    """
-
-    loss: Tensor
-    counted: Tensor
-    live: Tensor
-    losing: Tensor
-    total: Tensor
-    shares: Tensor
-    positives: Tensor
-    candidates: Tensor
-
-
-def _outcome(roles: Roles, logits: Tensor, smoothing: float, decoupled: bool) -> _Outcome:
-    """Losses, as `per_anchor_loss` has them. Leaves exp(logit - top) in `logits`, 0 but for negatives."""
-    lowest = torch.finfo(logits.dtype).min
-    of_positives = roles.positives(logits, lowest)
-    positives = roles.positive_count().to(logits.dtype)  # integers divide in float32
-    if of_positives.shape[1] == 1:
-        won = mean = of_positives
-        shares = torch.ones_like(won)
-    else:
-        won = torch.logsumexp(of_positives, dim=1, keepdim=True)
-        mean = roles.positives(logits, 0.0).sum(dim=1, keepdim=True) / positives.clamp_min(1)
-        shares = torch.exp(of_positives - won)
-    candidates = positives
-    sum_of_logits = mean * positives
-    if smoothing:
-        candidates = positives + roles.negative_count()
-        sum_of_logits = sum_of_logits + roles.only_negatives_(logits, 0.0).sum(dim=1, keepdim=True)
-    roles.only_negatives_(logits, float("-inf"))
-    # Not -inf where there is no negative.
-    top = logits.amax(dim=1, keepdim=True).clamp_min_(lowest)
-    total = logits.sub_(top).exp_().sum(dim=1, keepdim=True)
-    log_odds = won - (top + total.log())
-    lost = -log_odds if decoupled else -nn.functional.logsigmoid(log_odds)
-    loss = (won - mean) + lost
-    if smoothing:
-        loss = (1 - smoothing) * loss + smoothing * ((won - sum_of_logits / candidates.clamp_min(1)) + lost)
-    counted = positives > 0
-    live = counted & (total > 0) if decoupled else counted
-    loss = torch.where(live, loss, 0.0)
-    losing = torch.ones_like(total) if decoupled else torch.sigmoid(-log_odds)
-    return _Outcome(loss, counted, live, losing, total, shares, positives, candidates)
-
-
-def _of_logits_(roles: Roles, share: Tensor, outcome: _Outcome, factor: Tensor, smoothing: float) -> Tensor:
-    """Gradient in the logits, in place: with p the softmax over an anchor's candidates and t its target,
-
-        d loss_i / d logit_ij = p_ij - t_ij
-
-    which for a single positive is -q, q the probability that it loses. Decoupled, p is the softmax over the negatives.
-    """
-    factor = torch.where(outcome.live, factor, 0.0)
-    share.mul_(outcome.losing * factor / outcome.total.clamp_min(torch.finfo(share.dtype).tiny))
-    positives = outcome.positives.clamp_min(1)
-    of_positives = -outcome.losing * outcome.shares + (outcome.shares - 1 / positives)
-    if smoothing:
-        everywhere = smoothing / outcome.candidates.clamp_min(1)
-        roles.only_negatives_(share.sub_(everywhere * factor), 0.0)
-        of_positives = of_positives + smoothing / positives - everywhere
-    return roles.place_positives_(share, of_positives * factor)
