@@ -7,8 +7,8 @@ import torch
 
 import reference
 from batches import masks, views
-from weince.contest import unit_rows
 from weince.setups import two_views
+from weince.units import unit_rows
 
 
 @pytest.mark.parametrize("n", [2, 3, 7])

@@ -28,7 +28,7 @@ from weince import (
     setups,
     weince_loss,
 )
-from weince.contest import unit_rows
+from weince.units import unit_rows
 
 A, B = clusters(12, 5)
 NEGATIVES = torch.stack(clusters(12, 5, seed=4), dim=1)

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from batches import views, whole
 from weince import Gate, InfoNCELoss, LossOutput
-from weince.contest import unit_rows
 from weince.setups import two_views
+from weince.units import unit_rows
 
 EPS = 1e-6
 TEMPERATURE = 0.5

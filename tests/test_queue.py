@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 import weince.key_queue
 from batches import clusters, whole_of
 from weince import EmbeddingQueue, Gate, QueueLoss, setups
-from weince.contest import unit_rows
+from weince.units import unit_rows
 
 A, B = (z.float() for z in clusters(12, 5))
 pytestmark = pytest.mark.usefixtures("tiles_pay")

@@ -11,8 +11,8 @@ from torch import Tensor
 import reference
 from batches import whole
 from weince import Gate, InfoNCELoss
-from weince.contest import unit_rows
 from weince.tail import TailFit, TailRule, fit_tail, measure_tail, tail_size, tail_sizes
+from weince.units import unit_rows
 
 EPS = 1e-6
 EDGES = [1, 2, 3, 4, 5, 10, 19, 20, 21, 39, 40, 41, 59, 60, 61, 100]

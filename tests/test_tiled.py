@@ -13,11 +13,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import weince.tiles.sweep
 from batches import clusters, whole
 from weince import Gate, LossOutput
-from weince.contest import unit_rows
 from weince.setups import two_views
 from weince.tail import largest, tail_size
 from weince.tiles.passes import Terms
 from weince.tiles.sweep import sweep, tile_rows
+from weince.units import unit_rows
 
 GATES = {
     "paper": Gate(),

@@ -22,6 +22,7 @@ __all__ = [
     "check_same",
     "check_weights",
     "is_readable",
+    "is_transformed",
 ]
 
 
@@ -81,6 +82,13 @@ def check_flag(name: str, value: object) -> None:
     """
     if not isinstance(value, bool):
         raise TypeError(f"Parameter `{name}` should be True or False. Found {value!r}.")
+
+
+def is_transformed(*tensors: Tensor) -> bool:
+    """Whether any is inside a `torch.func` transform, or carries a forward-mode derivative."""
+    if any(torch._C._functorch.is_functorch_wrapped_tensor(z) for z in tensors):  # pyright: ignore
+        return True
+    return any(torch.autograd.forward_ad.unpack_dual(z).tangent is not None for z in tensors)
 
 
 def is_readable(value: Tensor) -> bool:

@@ -5,12 +5,12 @@ Every function of `setups.py` returns a `Contest`; the tail, the gate and the fo
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["NO_ID", "Contest", "Roles", "is_transformed", "unit_rows"]
+__all__ = ["NO_ID", "Contest", "Roles"]
 
 NO_ID = torch.iinfo(torch.int64).min
 """An id that equals none, not even itself."""
@@ -212,67 +212,3 @@ class Roles(NamedTuple):
             return values.scatter_(1, self.only, new)
         assert self.positive is not None
         return torch.where(self.positive, new, values, out=values)
-
-
-def unit_rows(z: Tensor) -> Tensor:
-    """Rows scaled to length 1, in float32 or better, whatever their scale.
-
-        u = z / |z|,      0 for a zero row, whose gradient is zero too
-
-    The row is divided by its largest entry first, so the squares neither overflow nor underflow. A row whose largest
-    entry is below tiny / eps of the dtype (1e-31 in float32) counts as zero: its gradient, 1 / |z|, would overflow.
-
-    Args:
-        z: (N, D), floating point. Half precision is raised to float32.
-
-    Returns:
-        (N, D), float32 or float64. NaN in a row with NaN or infinity.
-
-    Examples:
-        >>> unit_rows(torch.tensor([[3e30, 4e30], [0.0, 0.0]]))
-        tensor([[0.6000, 0.8000],
-                [0.0000, 0.0000]])
-    """
-    z = z.to(torch.promote_types(z.dtype, torch.float32))
-    return _unit(z) if torch.compiler.is_compiling() or is_transformed(z) else _UnitRows.apply(z)
-
-
-def is_transformed(*tensors: Tensor) -> bool:
-    """Whether any is inside a `torch.func` transform, or carries a forward-mode derivative."""
-    if any(torch._C._functorch.is_functorch_wrapped_tensor(z) for z in tensors):  # pyright: ignore
-        return True
-    return any(torch.autograd.forward_ad.unpack_dual(z).tangent is not None for z in tensors)
-
-
-def _unit(z: Tensor) -> Tensor:
-    """The readable form, which can be transformed and differentiated twice."""
-    limits = torch.finfo(z.dtype)
-    largest = z.detach().abs().amax(dim=1, keepdim=True)
-    zero = largest < limits.tiny / limits.eps
-    one = torch.ones_like(largest)
-    scaled = torch.where(zero, torch.zeros_like(z), z) / torch.where(zero, one, largest)
-    length = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
-    return scaled / torch.where(zero, one, length)
-
-
-class _UnitRows(torch.autograd.Function):
-    """The same in half as many steps: its gradient is (du - u (u . du)) / |z|."""
-
-    @staticmethod
-    def forward(ctx: Any, z: Tensor) -> Tensor:
-        limits = torch.finfo(z.dtype)
-        largest = z.abs().amax(dim=1, keepdim=True)
-        zero = largest < limits.tiny / limits.eps
-        # Over infinity a zero row is zero, and so is its gradient.
-        units = z / largest.masked_fill_(zero, float("inf"))
-        length = torch.linalg.vector_norm(units, dim=1, keepdim=True).masked_fill_(zero, 1.0)
-        ctx.save_for_backward(z, units.div_(length), largest.mul_(length).reciprocal_())
-        return units
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # pyright: ignore
-        z, units, inverse = ctx.saved_tensors
-        if torch.is_grad_enabled():  # to be differentiated again
-            return torch.autograd.grad(_unit(z), z, gradient, create_graph=True)[0]
-        along = torch.linalg.vecdot(units, gradient, dim=1).unsqueeze(1)
-        return torch.addcmul(gradient, units, along, value=-1).mul_(inverse)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from weince.checks import check_integer, check_labels, check_rows, is_readable
-from weince.contest import NO_ID, unit_rows
+from weince.contest import NO_ID
+from weince.units import unit_rows
 
 __all__ = ["EmbeddingQueue", "Filled"]
 

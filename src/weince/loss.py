@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from weince import dense
-from weince.checks import check_finite_rows
-from weince.contest import Contest, is_transformed
+from weince.checks import check_finite_rows, is_transformed
+from weince.contest import Contest
 from weince.gate import Gate
 from weince.options import Keywords, Options, Reduction
 from weince.output import LossOutput, mean_of

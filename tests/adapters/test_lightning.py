@@ -17,9 +17,9 @@ from batches import clusters, masks, whole_of
 from examples import load
 from weince import Gate, SupervisedLoss, TwoTowerLoss
 from weince.adapters.lightning import TailMonitor
-from weince.contest import unit_rows
 from weince.monitor import statistics
 from weince.setups import labelled, two_views
+from weince.units import unit_rows
 
 # Lightning's hints, and what it calls of a newer PyTorch.
 pytestmark = [

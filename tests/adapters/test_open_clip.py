@@ -10,8 +10,8 @@ from torch import Tensor
 from batches import clusters, whole_of
 from weince import INFONCE, TwoTowerLoss
 from weince.adapters.open_clip import WEINCELoss
-from weince.contest import unit_rows
 from weince.setups import two_towers
+from weince.units import unit_rows
 
 
 def features(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from weince.adapters import needs
-from weince.contest import Contest, unit_rows
+from weince.contest import Contest
 from weince.gate import Gate
 from weince.options import OwnKeywords
 from weince.setups import ContestLoss, queued, two_views
 from weince.temperature import Temperature
+from weince.units import unit_rows
 
 with needs("lightly", tested="1.6"):
     from lightly.models.modules.memory_bank import MemoryBankModule

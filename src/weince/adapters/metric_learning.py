@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from weince.adapters import needs
-from weince.contest import Contest, unit_rows
+from weince.contest import Contest
 from weince.gate import Gate
 from weince.setups import ContestLoss, labelled
 from weince.temperature import LearnableTemperature, Temperature
+from weince.units import unit_rows
 
 with needs("pytorch-metric-learning", tested="2.9"):
     from pytorch_metric_learning import losses

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from weince.checks import check_ids, check_mask, check_weights
-from weince.contest import NO_ID, Contest, unit_rows
+from weince.contest import NO_ID, Contest
+from weince.units import unit_rows
 
 __all__ = [
     "Given",

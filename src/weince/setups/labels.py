@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from weince.checks import check_labels, check_mask, check_rows
-from weince.contest import Contest, unit_rows
+from weince.contest import Contest
 from weince.output import LossOutput
 from weince.setups.contest_loss import SetupLoss, takes_what
 from weince.setups.given import (
@@ -18,6 +18,7 @@ from weince.setups.given import (
     of_views,
     unit_rows_of,
 )
+from weince.units import unit_rows
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

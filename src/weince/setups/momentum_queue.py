@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from weince.checks import check_labels, check_mask, check_rows, check_same
-from weince.contest import Contest, unit_rows
+from weince.contest import Contest
 from weince.gate import Gate
 from weince.key_queue import EmbeddingQueue
 from weince.options import Keywords, Reduction
@@ -22,6 +22,7 @@ from weince.setups.given import (
     unit_rows_of,
 )
 from weince.temperature import Temperature
+from weince.units import unit_rows
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

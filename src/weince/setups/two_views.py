@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from weince.checks import check_rows, check_same, check_weights
-from weince.contest import Contest, unit_rows
+from weince.contest import Contest
 from weince.gate import INFONCE, Gate
 from weince.loss import loss_of
 from weince.options import Keywords, Reduction
@@ -20,6 +20,7 @@ from weince.setups.given import (
     complete,
 )
 from weince.temperature import Temperature
+from weince.units import unit_rows
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

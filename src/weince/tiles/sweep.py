@@ -8,7 +8,7 @@ tile is formed, used and forgotten. What a weight takes of the whole batch is me
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from weince.gate import Gate, Mixture, mix, nearness_reference
 from weince.output import LossOutput, mean_of
 from weince.tail import NOWHERE_NEAR, TailFit
 from weince.tiles import passes
+from weince.tiles import rows as row_kernels
 from weince.tiles.passes import Terms
 from weince.tiles.room import room
 
@@ -103,10 +104,12 @@ class _Tiles:
     def __init__(self, contest: Contest) -> None:
         self.contest, self.kept = contest, keeps(contest)
         count, columns, like = contest.choices, contest.columns, contest.anchors
-        self.step = min(count, tile_rows(columns, like.device.type))
-        formed, tile = (count if self.kept else self.step) * columns, passes.SCRATCH * self.step * columns
+        self.passes: Any = row_kernels if row_kernels.usable(like) else passes
+        scratch = self.passes.SCRATCH
+        self.step = min(count, tile_rows(columns, like.device.type, scratch))
+        formed, tile = (count if self.kept else self.step) * columns, scratch * self.step * columns
         taken = room(like, formed, tile)
-        self.room, self.scratch = taken[0].view(-1, columns), taken[1].view(passes.SCRATCH, self.step, columns)
+        self.room, self.scratch = taken[0].view(-1, columns), taken[1].view(scratch, self.step, columns)
         if self.kept:
             contest.similarity_(self.room)
 
@@ -122,14 +125,18 @@ class _Tiles:
             similarity = self.room[rows] if self.kept else here.similarity_(self.room[:size])
             yield rows, here, similarity, self.scratch[:, :size]
 
+    def measures_first(self, gate: Gate) -> bool:
+        """Whether what a weight takes of all is measured with the tails: kernels have no maxima of their own."""
+        return gate.needs_reference and self.passes is row_kernels
+
     def measure(self, gate: Gate, eps: float) -> TailFit:
         """Tails of all anchors."""
         if len(self) == 1:
             ((_, here, similarity, scratch),) = self
-            return passes.measure(here, similarity, scratch, gate, eps)
+            return self.passes.measure(here, similarity, scratch, gate, eps)
         tail = _empty_tail(self.contest)
         for rows, here, similarity, scratch in self:
-            _put(tail, rows, passes.measure(here, similarity, scratch, gate, eps))
+            _put(tail, rows, self.passes.measure(here, similarity, scratch, gate, eps))
         return tail
 
 
@@ -158,9 +165,9 @@ def sweep(
     tail = reference = None
     if mixture is None and not gate.needs_fit:
         mixture = mix(None, gate)
-    elif mixture is None and (tiles.kept or gate.needs_pool or len(tiles) == 1):
+    elif mixture is None and (tiles.kept or len(tiles) == 1 or gate.needs_pool or tiles.measures_first(gate)):
         tail = tiles.measure(gate, eps)
-        mixture = passes.mix(tail, gate, ways=2 if contest.both_ways else 1)
+        mixture = tiles.passes.mix(tail, gate, ways=2 if contest.both_ways else 1)
     elif mixture is None:
         tail = _empty_tail(contest)
         reference = _reference(contest, gate, tiles, eps)
@@ -172,14 +179,14 @@ def sweep(
     for rows, here, similarity, scratch in tiles:
         if mixture is None:
             assert tail is not None
-            fit = passes.measure(here, similarity, scratch, gate, eps)
+            fit = tiles.passes.measure(here, similarity, scratch, gate, eps)
             _put(tail, rows, fit)
-            own = mix(fit, gate, reference)
+            own = mix(fit, gate, reference) if gate.needs_reference else tiles.passes.mix(fit, gate)
         else:
             own = Mixture(*(value[rows] if isinstance(value, Tensor) else value for value in mixture))
         weights[rows], slopes[rows] = own
         of_sum = factor[rows] if any(wanted) else None
-        found = passes.conclude(here, similarity, scratch, own, terms, of_sum, gradient.scale is not None)
+        found = tiles.passes.conclude(here, similarity, scratch, own, terms, of_sum, gradient.scale is not None)
         losses[rows], counted[rows] = found.loss, found.counted
         if gradient.scale is not None and found.of_scale is not None:
             gradient.scale.add_(found.of_scale.sum())

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from weince.contest import unit_rows
+from weince.units import unit_rows
 
 __all__ = ["pair_outcomes"]
 
