@@ -21,6 +21,7 @@ ROUNDING = tl.constexpr(4.0 * 2.0**-23)
 NOWHERE_NEAR = tl.constexpr(2.0)
 NAN = tl.constexpr(float("nan"))
 FEWEST = tl.constexpr(8.0)
+NO_ID = tl.constexpr(-(2**63))
 
 
 @triton.jit
@@ -47,11 +48,11 @@ def _columns(roles, row, column, inside):
     won = positive if only is not None else positive & ~hidden
     out = positive | hidden
     if ids is not None:
-        of_anchors, of_candidates, count, no_id = ids
-        for each in tl.static_range(count):
+        of_anchors, of_candidates, count = ids
+        for each in range(count):
             mine = tl.load(of_anchors + row * count + each)
-            theirs = tl.load(of_candidates + (column - own) * count + each, mask=inside & (column >= own), other=no_id)
-            out = out | ((theirs == mine) & (mine != no_id) & (column >= own))
+            theirs = tl.load(of_candidates + (column - own) * count + each, mask=inside & (column >= own), other=NO_ID)
+            out = out | ((theirs == mine) & (mine != NO_ID) & (column >= own))
     return won & inside, inside & ~out
 
 

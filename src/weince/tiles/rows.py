@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from weince.contest import NO_ID, Contest
+from weince.contest import Contest
 from weince.gate import Gate, Mixture
 from weince.tail import TailFit, tail_size
 from weince.tiles.passes import Concluded, Terms
@@ -24,12 +24,14 @@ SCRATCH = 0
 """Similarities become their gradient where they lie."""
 USED: bool | None = None
 """True: on every device, as the interpreter of Triton allows; False: nowhere; None: on CUDA, where there is Triton."""
-ONE_BLOCK = 16384
+ONE_BLOCK = 8192
 """Columns up to which a row stays in the registers of one program."""
 BLOCK = 2048
 """Columns that a program takes at a time, where it visits a row several times."""
 SORTED = 1024
 """Tails up to which one program sorts a row; a longer one is sorted by PyTorch."""
+LINES = 256
+"""Points of a tail at a time, in double precision."""
 FITS = len(TailFit._fields) - 1
 
 
@@ -62,14 +64,8 @@ def _next_power(size: int) -> int:
 
 
 def _warps(block: int) -> int:
-    """Sixteen values a thread at most 32 of 512 threads."""
-    return min(16, max(1, block // 512))
-
-
-def _constant(value: Any) -> Any:
-    from triton.language import constexpr
-
-    return constexpr(value)
+    """Eight values a thread: with sixteen, masks and gates spill registers."""
+    return max(1, block // 256)
 
 
 def roles_of(here: Contest) -> tuple[Any, ...]:
@@ -82,7 +78,7 @@ def roles_of(here: Contest) -> tuple[Any, ...]:
         labels = (here.anchor_labels.long().contiguous(), here.candidate_labels.long().contiguous())
     if here.anchor_ids is not None and here.candidate_ids is not None:
         count = here.anchor_ids.shape[1]
-        ids = (here.anchor_ids.contiguous(), here.candidate_ids.contiguous(), _constant(count), _constant(NO_ID))
+        ids = (here.anchor_ids.contiguous(), here.candidate_ids.contiguous(), count)
     ignored = None if here.ignored is None else _mask(here.ignored)
     return only, here.itself, mask, ignored, labels, ids, here.columns - len(here.candidates)
 
@@ -118,10 +114,10 @@ def measure(here: Contest, similarity: Tensor, scratch: Tensor, gate: Gate, eps:
             launch("sort_rows", count, similarity.device, kept, room, BLOCK=block, warps=_warps(block))
         else:
             kept = kept.sort(dim=1).values
-        block = min(SORTED, _next_power(room))
+        block = min(LINES, _next_power(room))
         launch(
             "lines", count, similarity.device, kept, sizes, room, fits, count, valid.view(torch.int8),
-            SLOPE=not likelihood, BLOCK=block, warps=_warps(block),
+            SLOPE=not likelihood, BLOCK=block, warps=max(1, block // 64),
         )  # fmt: skip
     return TailFit(*fits.unbind(0), valid=valid)
 

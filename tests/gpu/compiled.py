@@ -1,0 +1,184 @@
+"""The kernels compiled for real chips, without one: registers, spills and shared memory of what dispatch picks.
+
+`python tests/gpu/compiled.py` compiles every variant for three chips and writes docs/kernels.csv (most of an hour);
+test_compiled.py does some of them.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import torch
+import triton
+from torch._subclasses.fake_tensor import FakeTensorMode
+from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.compiler import get_ptxas, sm_arch_from_capability
+from triton.compiler import ASTSource
+
+from weince import CAUTIOUS, ENDPOINT, INFONCE, PAPER, WEIBIT, Gate, setups
+from weince.contest import Contest
+from weince.tiles import kernels, rows
+from weince.tiles.passes import Terms
+from weince.tiles.sweep import sweep
+
+OUT = Path(__file__).parents[2] / "docs" / "kernels.csv"
+CHIPS = {80: "A100", 90: "H100", 100: "B200"}
+COLUMNS = ("kernel", "variant", "block", "warps", "capability", "chip", "registers", "spilled", "shared", "version")
+SIZES = (256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+"""Of the candidates: each block of `rows.ONE_BLOCK` and below, and one that is visited in parts."""
+GATES = {"paper": PAPER, "endpoint": ENDPOINT, "cautious": CAUTIOUS, "weibit": WEIBIT, "infonce": INFONCE}
+TYPES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.float64: "fp64",
+         torch.int8: "i8", torch.int32: "i32", torch.int64: "i64", torch.bool: "i1"}  # fmt: skip
+
+
+class Launch(NamedTuple):
+    """What dispatch asked for."""
+
+    kernel: str
+    programs: int
+    arguments: tuple[Any, ...]
+    warps: int
+    constants: dict[str, Any]
+
+    @property
+    def variant(self) -> str:
+        """What the compiler makes of it: kinds of arguments and constants."""
+        chosen = ", ".join(f"{key}={value}" for key, value in self.constants.items() if key != "BLOCK")
+        roles = [value for value in self.arguments if isinstance(value, tuple)]
+        return chosen + (f"; {_roles(roles[0])}" if roles and self.kernel != "weights" else "")
+
+
+def _roles(roles: tuple[Any, ...]) -> str:
+    names = ("one positive", "itself", "mask", "ignored", "labels", "ids")
+    return " + ".join(name for name, value in zip(names, roles, strict=False) if value is not None)
+
+
+@contextmanager
+def recorded() -> Iterator[list[Launch]]:
+    """Launches are written down and not carried out."""
+    seen: list[Launch] = []
+
+    def launch(name: str, programs: int, device: torch.device, *given: Any, warps: int = 4, **constants: Any) -> None:
+        assert device.type == "cuda"
+        seen.append(Launch(name, programs, given, warps, constants))
+
+    with patch.object(rows, "launch", launch), patch.object(rows, "_fraction", _fraction):
+        yield seen
+
+
+def _fraction(fraction: float, device: torch.device) -> torch.Tensor:
+    """Not one that is kept: it would outlive the mode that it is of."""
+    return torch.empty((), dtype=torch.float64, device=device)
+
+
+def contests(count: int) -> dict[str, Contest]:
+    """One of every kind of role, of so many candidates, on a device of shapes alone."""
+    a, b = (torch.empty(count, 128, device="cuda") for _ in range(2))
+    ids = torch.empty(count, dtype=torch.int64, device="cuda")
+    ignored = torch.empty(count, count, dtype=torch.bool, device="cuda")
+    with patch.object(rows, "usable", lambda z: False):  # unit rows are launched below
+        return {
+            "two views": setups.two_views(a[: count // 2], b[: count // 2]),
+            "two towers": setups.both_ways(setups.two_towers(a, b))[0],
+            "two towers, ignored": setups.both_ways(setups.two_towers(a, b, ignored=ignored))[0],
+            "two towers, ids": setups.two_towers(a, b, ids=ids),
+            "labels": setups.labelled(a, ids),
+            "queue": setups.queued(a, b, torch.empty(count - 1, 128, device="cuda")),
+        }
+
+
+def launches(sizes: tuple[int, ...] = SIZES) -> dict[tuple[Any, ...], Launch]:
+    """Every variant that dispatch picks, by what tells it from others."""
+    found: dict[tuple[Any, ...], Launch] = {}
+    with FakeTensorMode(), recorded() as seen, torch.no_grad():
+        for dtype in (torch.float32, torch.bfloat16, torch.float16):
+            z = torch.empty(8, 512, dtype=dtype, device="cuda")
+            rows.of_unit_rows(torch.empty(8, 512, device="cuda"), *rows.unit_rows(z), dtype)
+        for size in sizes:
+            for contest in contests(size).values():
+                for gate in (*GATES.values(), Gate(slope_max=4.0), Gate(evidence="nearness", slope=2.0)):
+                    for smoothing, decoupled in ((0.0, False), (0.1, False), (0.0, True)):
+                        if (smoothing or decoupled) and gate not in (PAPER, INFONCE):
+                            continue
+                        factor = torch.empty(contest.choices, device="cuda")
+                        terms = Terms(torch.empty((), device="cuda"), 1e-6, smoothing, decoupled)
+                        sweep(contest, gate, None, terms, factor, (True, True, False, not decoupled))
+    for one in seen:
+        found.setdefault((one.kernel, one.variant, one.constants["BLOCK"], one.warps, *_types(one)), one)
+    return found
+
+
+def _type(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return "*" + TYPES[value.dtype]
+    if isinstance(value, tuple):
+        return tuple(_type(part) for part in value)
+    if value is None or type(value).__name__ == "constexpr" or (isinstance(value, int) and value == 1):
+        return "constexpr"
+    return "i32" if isinstance(value, int) else "fp32"
+
+
+def _types(launch: Launch) -> tuple[Any, ...]:
+    return tuple(_type(value) for value in launch.arguments)
+
+
+def _constants(value: Any, path: tuple[int, ...]) -> dict[tuple[int, ...], Any]:
+    if isinstance(value, tuple):
+        return {key: one for place, part in enumerate(value) for key, one in _constants(part, (*path, place)).items()}
+    return {path: getattr(value, "value", value)} if _type(value) == "constexpr" else {}
+
+
+def compiled(launch: Launch, capability: int) -> dict[str, int]:
+    """Registers a thread, bytes spilled a thread, bytes of shared memory."""
+    kernel = getattr(kernels, launch.kernel)
+    names = kernel.arg_names
+    types = dict(zip(names, _types(launch), strict=False)) | {name: "constexpr" for name in launch.constants}
+    known = {key: one for place, value in enumerate(launch.arguments) for key, one in _constants(value, (place,)).items()}
+    known |= {(names.index(name),): value for name, value in launch.constants.items()}
+    source = ASTSource(fn=kernel, signature=types, constexprs=known)
+    made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": launch.warps})
+    return _told(made.asm["ptx"], capability) | {"shared": made.metadata.shared}
+
+
+def _told(assembly: str, capability: int) -> dict[str, int]:
+    """What the assembler says of a kernel."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "kernel.ptx"
+        source.write_text(assembly)
+        command = [get_ptxas(capability).path, "-lineinfo", "-v", "--regAllocOptLevel=2", f"--gpu-name={sm_arch_from_capability(capability)}",
+                   source, "-o", Path(folder) / "kernel.cubin"]  # fmt: skip
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    spilled = re.findall(r"(\d+) bytes spill stores", said)
+    registers = re.findall(r"Used (\d+) registers", said)
+    return {"registers": int(registers[0]), "spilled": sum(map(int, spilled))}
+
+
+def main() -> None:
+    """All of them, row by row."""
+    capabilities = [int(word) for word in sys.argv[1:]] or list(CHIPS)
+    with OUT.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        variants = launches()
+        print(len(variants), "variants", flush=True)
+        for one in variants.values():
+            for capability in capabilities:
+                row = {"kernel": one.kernel, "variant": one.variant, "block": one.constants["BLOCK"], "warps": one.warps,
+                       "capability": capability, "chip": CHIPS[capability], "version": triton.__version__}  # fmt: skip
+                writer.writerow(row | compiled(one, capability))
+            file.flush()
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
+    main()
