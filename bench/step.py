@@ -13,7 +13,7 @@ import time
 
 import torch
 
-from loss import embeddings, once
+from competitors import embeddings, once
 from rows import RESULTS, record
 from weince import InfoNCELoss, WEINCELoss
 from weince.lab.training.encoders import make_encoder, make_projection
