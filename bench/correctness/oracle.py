@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from checking import EXACT, FACTOR, LEAST, Check, Work, orders, worst
+from correctness.bounds import EXACT, FACTOR, LEAST, Check, Work, orders, worst
 from weince import Options, contest_output
 from weince.contest import Contest
 
-TESTS = Path(__file__).parent.parent / "tests"
+TESTS = Path(__file__).parents[2] / "tests"
 PATHS = ("tiled", "dense")
 
 

@@ -1,7 +1,7 @@
 """Is the loss right on this device: every named gate and path against the dense loss in float64 on the CPU.
 
 Awkward sizes, inputs in half precision, autocast, TF32 that the user switched on, the same bits again, `torch.compile`
-and CUDA graphs. `checking.py` says how far an error may go.
+and CUDA graphs. `bounds.py` says how far an error may go.
 """
 
 from __future__ import annotations
@@ -15,8 +15,19 @@ import torch
 from torch import Tensor
 
 import weince.tiles.sweep
-from checking import TEMPERATURE, Check, LossOf, Values, Work, compared, differentiate, values, worst, yardstick
 from competitors import has_reference_rows, reference_rows
+from correctness.bounds import (
+    TEMPERATURE,
+    Check,
+    LossOf,
+    Values,
+    Work,
+    compared,
+    differentiate,
+    values,
+    worst,
+    yardstick,
+)
 from weince import CAUTIOUS, ENDPOINT, INFONCE, PAPER, WEIBIT, WEINCELoss, contest_loss
 from weince.contest import Contest
 from weince.setups import queued, two_views
@@ -139,9 +150,10 @@ def checks(device: str, quick: bool) -> Iterator[Work]:
     yield Work("PAPER dense, precision", partial(_precisions, one, tight, "PAPER", "dense", device))
     for gate in GATES:
         yield Work(f"{gate} tiled, repeated", partial(_again, one, gate, device))
-    for gate, path in [*((gate, "tiled") for gate in GATES), ("PAPER", "dense")]:
-        if device == "cuda":
-            yield Work(f"{gate} {path}, CUDA graph", partial(_graph, one, gate, path))
+    both = [*((gate, "tiled") for gate in GATES), ("PAPER", "dense")]
+    for gate, path in both if device == "cuda" else []:
+        yield Work(f"{gate} {path}, CUDA graph", partial(_graph, one, gate, path))
+    for gate, path in both:
         if not quick or gate == "PAPER":
             yield Work(f"{gate} {path}, compiled", partial(_compiled, one, gate, path, device))
 
