@@ -237,7 +237,7 @@ def time_cell(
 def reason(error: BaseException) -> str:
     """An error in one line."""
     if isinstance(error, ModuleNotFoundError):
-        return f"{error.name} is not installed"
+        return f"{(error.name or str(error)).split('.')[0]} is not installed"
     said = str(error).strip().splitlines()
     return f"{type(error).__name__}: {said[0][:160]}" if said else type(error).__name__
 

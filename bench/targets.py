@@ -59,7 +59,9 @@ def verdicts(rows: Sequence[Row], targets: Sequence[Target] = TARGETS) -> list[s
         if len(found) > 1:
             goal = f"(target <= {target.bound:g}{target.unit})"
             lines.append(f"{target.title}: {'met' if met == len(found) else 'NOT met'}, {met} of {len(found)} {goal}")
-        lines += [f"{'  ' if len(found) > 1 else ''}{_line(target, *each)}" for each in found]
+        lines += [
+            f"{'  ' if len(found) > 1 else ''}{_line(target, *each)}{_spread(target, rows, *each)}" for each in found
+        ]
     return lines
 
 
@@ -86,6 +88,18 @@ def _line(target: Target, kind: str, width: int, two_n: int, value: float) -> st
         shown = f"{value:.4f}"  # rounding does not meet a target
     met = "met" if value <= target.bound else "NOT met"
     return f"{target.title} {where}: {shown}{target.unit} (target <= {target.bound:g}{target.unit}) {met}"
+
+
+def _spread(target: Target, rows: Sequence[Row], kind: str, width: int, two_n: int, _: float) -> str:
+    """Where the middle half of the rounds lies, for a value that is small beside its noise."""
+    here = {"loss": target.loss, "kind": kind, "width": str(width), "two_n": str(two_n)}
+    ends = [
+        row["value"]
+        for end in ("_low", "_high")
+        for row in rows
+        if row["metric"] == target.metric + end and all(row[name] == value for name, value in here.items())
+    ]
+    return f"; the middle half of the rounds from {ends[0]} to {ends[1]}{target.unit}" if len(ends) == 2 else ""
 
 
 def _place(target: Target) -> str:
