@@ -1,7 +1,8 @@
-"""Draws `docs/cost.png` from `results.csv`: time per pair and peak memory by batch."""
+"""Draws time per pair and peak memory by batch: `docs/cost.png` from `results.csv`; `gpu.py` draws its own."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -19,10 +20,9 @@ STYLES = {
 }
 
 
-def main(width: str = "128") -> None:
-    """Draw."""
-    rows = [row for row in read() if row["width"] == width and row["value"] != "skipped"]
-    device = rows[0]["device"]
+def draw(rows: Sequence[Mapping[str, str]], out: Path, width: str = "128") -> None:
+    """Draw the rows of one device and width; who was not measured is left out."""
+    rows = [row for row in rows if row["width"] == width and row["value"] != "skipped"]
     figure = Figure(figsize=(9.6, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     for loss, (label, colour, line, weight) in STYLES.items():
@@ -32,9 +32,9 @@ def main(width: str = "128") -> None:
             )
             if metric == "step_ms":
                 points = [(n, 1e6 * ms / n**2) for n, ms in points]
-            ax.plot(
-                *zip(*points, strict=True), line, color=colour, linewidth=weight, marker="o", markersize=4, label=label
-            )
+            if points:
+                xs, ys = zip(*points, strict=True)
+                ax.plot(xs, ys, line, color=colour, linewidth=weight, marker="o", markersize=4, label=label)
     for ax, title in ((left, "forward + backward, ns a pair"), (right, "peak extra memory, MiB")):
         ax.set_xscale("log", base=2)
         ax.set_yscale("log")
@@ -43,10 +43,11 @@ def main(width: str = "128") -> None:
         ax.grid(alpha=0.25, linewidth=0.6)
         ax.spines[["top", "right"]].set_visible(False)
     left.legend(frameon=False, fontsize=8)
+    device = rows[0]["device"]
     figure.suptitle(f"D = {width}, float32, {device}", fontsize=9, color="0.4", x=0.01, ha="left")
-    figure.savefig(OUT, dpi=150, facecolor="white")
-    print(OUT)
+    figure.savefig(out, dpi=150, facecolor="white")
+    print(out)
 
 
 if __name__ == "__main__":
-    main()
+    draw(read(), OUT)
