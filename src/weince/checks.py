@@ -83,12 +83,15 @@ def check_flag(name: str, value: object) -> None:
         raise TypeError(f"Parameter `{name}` should be True or False. Found {value!r}.")
 
 
+_PLAIN = {Tensor, torch.nn.Parameter, getattr(torch.nn, "Buffer", Tensor)}  # PyTorch 2.4 has no Buffer
+
+
 def is_readable(value: Tensor) -> bool:
     """Whether a tensor's numbers can be looked at without waiting for a device: on a CPU, with values at all."""
     return (
         not torch.compiler.is_compiling()
         and value.device.type == "cpu"
-        and type(value) in (Tensor, torch.nn.Parameter, torch.nn.Buffer)
+        and type(value) in _PLAIN
         and not torch._C._functorch.is_functorch_wrapped_tensor(value)  # pyright: ignore
     )
 
