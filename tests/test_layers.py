@@ -11,7 +11,7 @@ import weince
 
 ROOMS = {
     "checks": set(),
-    "contest": set(),
+    "contest": {"precision"},
     "formula": set(),
     "processes.gather": set(),
     "precision": set(),

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from weince.precision import full_products, product
+
 __all__ = ["NO_ID", "Contest", "Roles", "unit_rows"]
 
 NO_ID = torch.iinfo(torch.int64).min
@@ -35,6 +37,7 @@ class Contest(NamedTuple):
         ignored: bool (A, M), pairs that take no part. An only positive stays one.
         sample_weight: w, (A,), >= 0, without gradient; 1 for all where it is None.
         from_batch: whether the shared candidates are of this batch, so that other processes have others.
+        full_products: whether similarities are products in full float32, whatever PyTorch's matmul setting.
     """
 
     anchors: Tensor
@@ -50,6 +53,7 @@ class Contest(NamedTuple):
     ignored: Tensor | None = None
     sample_weight: Tensor | None = None
     from_batch: bool = True
+    full_products: bool = True
 
     def of(self, rows: slice) -> Contest:
         """The contest of some of the anchors, against all candidates."""
@@ -59,16 +63,18 @@ class Contest(NamedTuple):
 
     def similarity(self) -> Tensor:
         """Cosine similarities s, (A, M), with gradient."""
-        shared = self.anchors @ self.candidates.T
+        shared = product(self.anchors, self.candidates.T, self.full_products)
         if self.own is None:
             return shared
-        return torch.cat([torch.einsum("ad,apd->ap", self.anchors, self.own), shared], dim=1)
+        own = product(self.anchors.unsqueeze(1), self.own.mT, self.full_products).squeeze(1)
+        return torch.cat([own, shared], dim=1)
 
     def similarity_(self, out: Tensor) -> Tensor:
         """`similarity` into (A, M), without gradient."""
-        if self.own is not None:
-            out[:, : self.own.shape[1]] = torch.einsum("ad,apd->ap", self.anchors, self.own)
-        torch.mm(self.anchors, self.candidates.T, out=out[:, out.shape[1] - self.candidates.shape[0] :])
+        with full_products(out.device.type, self.full_products):
+            if self.own is not None:
+                out[:, : self.own.shape[1]] = torch.einsum("ad,apd->ap", self.anchors, self.own)
+            torch.mm(self.anchors, self.candidates.T, out=out[:, out.shape[1] - self.candidates.shape[0] :])
         return out
 
     @property

@@ -60,6 +60,8 @@ def contest_output(contest: Contest, temperature: Temperature = 0.1, options: Op
     factor = anchors.new_ones(anchors.shape[0])
     if contest.sample_weight is not None:
         factor = contest.sample_weight.detach().to(anchors.dtype)
+    if options.matmul_precision == "torch":
+        contest = contest._replace(full_products=False)
     gathers = processes.size > 1
     if gathers:
         contest = gathered(contest, processes)

@@ -24,10 +24,10 @@ __all__ = ["losses", "measure"]
 FITS, LEAVES = len(TailFit._fields), len(Gradient._fields)
 _PLACES = ("positive", "itself", "anchor_labels", "candidate_labels", "anchor_ids", "candidate_ids", "ignored")
 _CONTEST = f"""Tensor anchors, Tensor? candidates, Tensor? own, Tensor scale, Tensor factor,
-{", ".join(f"Tensor? {place}" for place in _PLACES)}, SymInt negatives, str gate, float eps, float smoothing,
-bool decoupled"""
+{", ".join(f"Tensor? {place}" for place in _PLACES)}, SymInt negatives, str gate, bool full_products,
+float eps, float smoothing, bool decoupled"""
 _KEPT = 5 + len(_PLACES)
-_REST = _KEPT + 5
+_REST = _KEPT + 6
 
 
 @torch.no_grad()
@@ -90,15 +90,17 @@ def _arguments(
     """What the operators take: tensors with a gradient first."""
     leaves = (contest.anchors, None if contest.shared else contest.candidates, contest.own, scale)
     places = (getattr(contest, place) for place in _PLACES)
-    return *leaves, factor, *places, contest.negatives, gate.text, eps, smoothing, decoupled
+    of_contest = (*leaves, factor, *places, contest.negatives, gate.text, contest.full_products)
+    return *of_contest, eps, smoothing, decoupled
 
 
 def _given(arguments: tuple[Any, ...]) -> tuple[Contest, Gate]:
     """What they stand for."""
     anchors, candidates, own = arguments[:3]
     places = dict(zip(_PLACES, arguments[5:_KEPT], strict=True))
-    negatives, gate = arguments[_KEPT : _KEPT + 2]
-    return Contest(anchors, anchors if candidates is None else candidates, negatives, own, **places), Gate.parsed(gate)
+    negatives, gate, full = arguments[_KEPT : _KEPT + 3]
+    candidates = anchors if candidates is None else candidates
+    return Contest(anchors, candidates, negatives, own, **places, full_products=full), Gate.parsed(gate)
 
 
 def _tiles(*arguments: Any) -> tuple[Tensor, ...]:
@@ -155,7 +157,7 @@ def _backward(ctx: Any, of_total: Tensor | None, of_each: Tensor | None, *_: Any
 
 
 def _tails(*arguments: Any) -> tuple[Tensor, ...]:
-    return tuple(measure_all(*_given(arguments), arguments[_KEPT + 2]))
+    return tuple(measure_all(*_given(arguments), arguments[_KEPT + 3]))
 
 
 def _operator(name: str, function: Callable[..., tuple[Tensor, ...]], more: str, tensors: int) -> Any:

@@ -137,7 +137,8 @@ def sweep(
             gradient.scale.add_(((1 - weight) * torch.linalg.vecdot(of_logits, similarity)).sum())
         of_similarity = of_logits.mul_(logit_slope_(shortfalls, weight, slope, scale, eps))
         gradient.add_(of_similarity, contest, rows)
-    return LossOutput(torch.dot(losses, factor), losses, weights, slopes, tail, counted), gradient
+    # Not a dot product, which PyTorch's matmul setting rounds.
+    return LossOutput((losses * factor).sum(), losses, weights, slopes, tail, counted), gradient
 
 
 @torch.no_grad()
@@ -197,7 +198,7 @@ def _reference(contest: Contest, gate: Gate, room: Tensor, eps: float) -> Tensor
             continue
         width = len(nearest) - start
         values = room[0].flatten()[: len(here.anchors) * width].view(-1, width)
-        torch.mm(here.anchors, contest.candidates[start:].T, out=values)
+        here._replace(candidates=contest.candidates[start:]).similarity_(values)
         for column in (here.positive, here.itself):
             if column is not None:
                 index = (column - start).unsqueeze(1)
