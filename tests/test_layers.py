@@ -11,7 +11,7 @@ import weince
 
 ROOMS = {
     "checks": set(),
-    "contest": set(),
+    "contest": {"precision"},
     "formula": set(),
     "processes.gather": set(),
     "precision": set(),
@@ -21,12 +21,25 @@ ROOMS = {
     "temperature": {"checks"},
     "output": {"tail"},
     "options": {"checks", "gate", "processes.gather"},
-    "key_queue": {"checks", "contest"},
+    "key_queue": {"checks", "contest", "units"},
     "processes.shared": {"contest", "gate", "processes.gather", "tail"},
     "dense": {"contest", "formula", "gate", "output", "tail"},
     "tiles.room": set(),
     "tiles.passes": {"contest", "formula", "gate", "tail"},
-    "tiles.sweep": {"contest", "formula", "gate", "output", "tail", "tiles", "tiles.passes", "tiles.room"},
+    "tiles.kernels": set(),
+    "tiles.rows": {"contest", "gate", "tail", "tiles", "tiles.passes"},  # from weince.tiles import kernels, late
+    "units": {"precision", "tiles"},
+    "tiles.sweep": {
+        "contest",
+        "formula",
+        "gate",
+        "output",
+        "precision",
+        "tail",
+        "tiles",
+        "tiles.passes",
+        "tiles.room",
+    },
     "tiles.operators": {"contest", "gate", "output", "tail", "tiles.passes", "tiles.sweep"},
     "loss": {
         "weince",  # from weince import dense
@@ -42,7 +55,7 @@ ROOMS = {
         "tiles",
     },
     "setups.contest_loss": {"contest", "gate", "loss", "options", "output", "temperature"},
-    "setups.given": {"checks", "contest"},
+    "setups.given": {"checks", "contest", "units"},
     **{
         f"setups.{name}": {
             "checks",
@@ -55,6 +68,7 @@ ROOMS = {
             "setups.contest_loss",
             "setups.given",
             "temperature",
+            "units",
         }
         for name in ("two_views", "two_towers", "momentum_queue", "labels", "retrieval")
     },
@@ -112,8 +126,8 @@ def test_imports_of_the_core_point_one_way():
         assert own <= ROOMS[name], name
         others = {module.split(".")[0] for module in found} - {"weince"}
         # NumPy, where torch brought it, selects ten times as fast as torch does on a CPU; without it torch does.
-        # Names of types alone come from typing_extensions, which torch needs itself.
-        allowed = {"torch", "numpy"} if name == "tail" else {"torch", "typing_extensions"}
+        # Triton comes with CUDA builds of torch. Names of types alone come from typing_extensions, which torch needs.
+        allowed = {"torch", {"tail": "numpy", "tiles.kernels": "triton"}.get(name, "typing_extensions")}
         assert others <= sys.stdlib_module_names | allowed, name
 
 

@@ -125,6 +125,8 @@ REFUSED: list[tuple[str, Callable[[], object], type[Exception]]] = [
     ("logit_scale", partial(TwoTowerLoss(), A, B, logit_scale=torch.nn.Parameter(torch.tensor(2.659))), ValueError),
     ("label_smoothing", partial(TwoTowerLoss, label_smoothing=1.0), ValueError),
     ("decoupled", partial(TwoTowerLoss, decoupled=1), TypeError),
+    ("matmul_precision", partial(TwoTowerLoss, matmul_precision="tf32"), ValueError),
+    ("matmul_precision", partial(weince_loss, A, B, matmul_precision=None), ValueError),
     ("a", partial(TwoTowerLoss(check_finite=True), A / 0, B), ValueError),
     ("query", partial(QueueLoss(8, 5), A[:0], B[:0]), ValueError),
     ("key", partial(QueueLoss(8, 5), A, B[:, :3]), ValueError),
@@ -207,11 +209,12 @@ def test_functions_and_modules_return_losses():
 def test_repr_tells_every_option():
     shown = repr(
         RetrievalLoss(0.2, Gate(margin=3.0), "sum", in_batch=False, eps=1e-3, label_smoothing=0.1, check_finite=True,
-                      decoupled=True, implementation="dense", gather_distributed=True)
+                      decoupled=True, implementation="dense", matmul_precision="torch", gather_distributed=True)
     )  # fmt: skip
     for part in (
         "temperature=0.2", "margin=3.0", "reduction='sum'", "in_batch=False", "eps=0.001", "label_smoothing=0.1",
-        "check_finite=True", "decoupled=True", "implementation='dense'", "gather_distributed=True",
+        "check_finite=True", "decoupled=True", "implementation='dense'", "matmul_precision='torch'",
+        "gather_distributed=True",
     ):  # fmt: skip
         assert part in shown, part
     assert "size=8, width=5" in repr(QueueLoss(8, 5))

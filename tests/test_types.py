@@ -47,5 +47,6 @@ def wrong(criterion: WEINCELoss, a: Tensor) -> None:
     criterion(a, a, nonsense=1)  # type: ignore[call-arg]
     WEINCELoss(epsilon=1e-6)  # type: ignore[call-arg]
     WEINCELoss(eps="small")  # type: ignore[arg-type]
+    WEINCELoss(matmul_precision="tf32")  # type: ignore[arg-type]
     TwoTowerLoss()(a, a, temperature=0.1)  # type: ignore[call-arg]
     weince_loss(a, a, epsilon=1e-6)  # type: ignore[call-arg]

@@ -22,7 +22,6 @@ __all__ = [
     "check_same",
     "check_weights",
     "is_readable",
-    "is_transformed",
 ]
 
 
@@ -84,11 +83,7 @@ def check_flag(name: str, value: object) -> None:
         raise TypeError(f"Parameter `{name}` should be True or False. Found {value!r}.")
 
 
-def is_transformed(*tensors: Tensor) -> bool:
-    """Whether any is inside a `torch.func` transform, or carries a forward-mode derivative."""
-    if any(torch._C._functorch.is_functorch_wrapped_tensor(z) for z in tensors):  # pyright: ignore
-        return True
-    return any(torch.autograd.forward_ad.unpack_dual(z).tangent is not None for z in tensors)
+_PLAIN = {Tensor, torch.nn.Parameter, getattr(torch.nn, "Buffer", Tensor)}  # PyTorch 2.4 has no Buffer
 
 
 def is_readable(value: Tensor) -> bool:
@@ -96,7 +91,7 @@ def is_readable(value: Tensor) -> bool:
     return (
         not torch.compiler.is_compiling()
         and value.device.type == "cpu"
-        and type(value) in (Tensor, torch.nn.Parameter, torch.nn.Buffer)
+        and type(value) in _PLAIN
         and not torch._C._functorch.is_functorch_wrapped_tensor(value)  # pyright: ignore
     )
 

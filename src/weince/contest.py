@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from weince.precision import full_products, product
+
 __all__ = ["NO_ID", "Contest", "Roles"]
 
 NO_ID = torch.iinfo(torch.int64).min
@@ -38,6 +40,7 @@ class Contest(NamedTuple):
         both_ways: whether each candidate makes a choice among the anchors as well. There are A + M choices then, those
             of the anchors first, and what is said of anchors (positive, ignored, sample_weight) is of all of them.
             Without ids, labels and own candidates; as many anchors as candidates.
+        full_products: whether similarities are products in full float32, whatever PyTorch's matmul setting.
     """
 
     anchors: Tensor
@@ -54,6 +57,7 @@ class Contest(NamedTuple):
     sample_weight: Tensor | None = None
     from_batch: bool = True
     both_ways: bool = False
+    full_products: bool = True
 
     def of(self, rows: slice) -> Contest:
         """The contest of some anchors, against all candidates. Both ways: of some choices, with all embeddings."""
@@ -72,23 +76,25 @@ class Contest(NamedTuple):
 
     def similarity(self) -> Tensor:
         """Cosine similarities s, (A, M), with gradient."""
-        shared = self.anchors @ self.candidates.T
+        shared = product(self.anchors, self.candidates.T, self.full_products)
         if self.both_ways:
             return torch.cat([shared, shared.T])
         if self.own is None:
             return shared
-        return torch.cat([torch.einsum("ad,apd->ap", self.anchors, self.own), shared], dim=1)
+        own = product(self.anchors.unsqueeze(1), self.own.mT, self.full_products).squeeze(1)
+        return torch.cat([own, shared], dim=1)
 
     def similarity_(self, out: Tensor) -> Tensor:
         """`similarity` into (A, M), without gradient."""
-        if self.both_ways:
-            there, back = out.chunk(2)
-            torch.mm(self.anchors, self.candidates.T, out=there)
-            back.copy_(there.T)
-            return out
-        if self.own is not None:
-            out[:, : self.own.shape[1]] = torch.einsum("ad,apd->ap", self.anchors, self.own)
-        torch.mm(self.anchors, self.candidates.T, out=out[:, out.shape[1] - self.candidates.shape[0] :])
+        with full_products(out.device.type, self.full_products):
+            if self.both_ways:
+                there, back = out.chunk(2)
+                torch.mm(self.anchors, self.candidates.T, out=there)
+                back.copy_(there.T)
+                return out
+            if self.own is not None:
+                out[:, : self.own.shape[1]] = torch.einsum("ad,apd->ap", self.anchors, self.own)
+            torch.mm(self.anchors, self.candidates.T, out=out[:, out.shape[1] - self.candidates.shape[0] :])
         return out
 
     @property

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from weince import dense
-from weince.checks import check_finite_rows, is_transformed
+from weince.checks import check_finite_rows
 from weince.contest import Contest
 from weince.gate import Gate
 from weince.options import Keywords, Options, Reduction
@@ -63,6 +63,8 @@ def contest_output(contest: Contest, temperature: Temperature = 0.1, options: Op
     factor = anchors.new_ones(contest.choices)
     if contest.sample_weight is not None:
         factor = contest.sample_weight.detach().to(anchors.dtype)
+    if options.matmul_precision == "torch":
+        contest = contest._replace(full_products=False)
     gathers = processes.size > 1
     if gathers:
         contest = gathered(contest, processes)
@@ -109,8 +111,10 @@ def _scale(contest: Contest, temperature: Temperature, options: Options) -> Tens
 
 def _is_transformed(contest: Contest, scale: Tensor) -> bool:
     """Whether anything that may carry a derivative carries one that tiles have not."""
-    leaves = (contest.anchors, contest.candidates, contest.own, scale)
-    return is_transformed(*(leaf for leaf in leaves if leaf is not None))
+    leaves = [leaf for leaf in (contest.anchors, contest.candidates, contest.own, scale) if leaf is not None]
+    if any(torch._C._functorch.is_functorch_wrapped_tensor(leaf) for leaf in leaves):  # pyright: ignore
+        return True
+    return any(torch.autograd.forward_ad.unpack_dual(leaf).tangent is not None for leaf in leaves)
 
 
 def _takes_tiles(contest: Contest, scale: Tensor, options: Options) -> bool:

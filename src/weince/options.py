@@ -12,10 +12,11 @@ from weince.processes.gather import Processes
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-__all__ = ["Implementation", "Keywords", "Options", "OwnKeywords", "Reduction"]
+__all__ = ["Implementation", "Keywords", "MatmulPrecision", "Options", "OwnKeywords", "Reduction"]
 
 Reduction = Literal["mean", "sum", "none"]
 Implementation = Literal["auto", "dense", "tiled"]
+MatmulPrecision = Literal["highest", "torch"]
 
 
 class OwnKeywords(TypedDict, total=False):
@@ -26,6 +27,7 @@ class OwnKeywords(TypedDict, total=False):
     decoupled: bool
     check_finite: bool
     implementation: Implementation
+    matmul_precision: MatmulPrecision
 
 
 class Keywords(OwnKeywords, total=False):
@@ -53,6 +55,10 @@ class Options:
             which "auto" takes it; "tiled" forms loss and gradient row tile by row tile in O(A + M) memory; "auto" takes
             tiles on a CPU, where they are faster at every size measured, and on a GPU beyond M = 16,384 (a guess: not
             measured).
+        matmul_precision: of the similarities. "highest" computes them in full float32; "torch" as PyTorch is set for
+            all products (`torch.set_float32_matmul_precision`, `torch.backends`): in TF32 or bfloat16 their rounding
+            moves the gradient of WEINCE by percents, since 1 - s cancels. The gradient's products follow PyTorch's
+            setting either way.
         gather_distributed: take the candidates and the statistics of all processes. The value is that of one process
             with the concatenated batch, and so is the gradient, once gradients are averaged over processes as
             DistributedDataParallel does (`weince.processes`).
@@ -67,6 +73,7 @@ class Options:
     decoupled: bool = False
     check_finite: bool = False
     implementation: Implementation = "auto"
+    matmul_precision: MatmulPrecision = "highest"
     gather_distributed: bool = False
     group: Any = None
     processes: Processes = field(init=False, repr=False, compare=False)
@@ -76,6 +83,7 @@ class Options:
             raise TypeError(f"Parameter `gate` should be a Gate. Found {type(self.gate).__name__}.")
         check_option("reduction", self.reduction, ("mean", "sum", "none"))
         check_option("implementation", self.implementation, ("auto", "dense", "tiled"))
+        check_option("matmul_precision", self.matmul_precision, ("highest", "torch"))
         check_flag("decoupled", self.decoupled)
         check_flag("check_finite", self.check_finite)
         check_flag("gather_distributed", self.gather_distributed)

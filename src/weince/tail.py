@@ -56,6 +56,10 @@ class TailFit(NamedTuple):
     beaten: Tensor
     valid: Tensor
 
+    def stacked(self) -> tuple[Tensor, Tensor]:
+        """The numbers, (8, A), and `valid`."""
+        return torch.stack(self[:-1]), self.valid
+
 
 class TailRule(NamedTuple):
     """What the tail is and what is measured on it.

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from weince.checks import is_transformed
+from weince.precision import transforms_at_work
 from weince.tiles import rows
 
 __all__ = ["unit_rows"]
@@ -32,7 +32,7 @@ def unit_rows(z: Tensor) -> Tensor:
         tensor([[0.6000, 0.8000],
                 [0.0000, 0.0000]])
     """
-    if torch.compiler.is_compiling() or is_transformed(z):
+    if torch.compiler.is_compiling() or transforms_at_work():
         return _unit(z)
     return _UnitRows.apply(z)
 

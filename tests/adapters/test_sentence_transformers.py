@@ -68,6 +68,7 @@ def test_settings_for_the_model_card(model: SentenceTransformer):
     config = WEINCELoss(model, scale=15.0).get_config_dict()
     assert config["scale"] == 15.0
     assert config["gate"]["kappa_rho"] == 10.0
+    assert config["matmul_precision"] == "highest"
     assert "2606.00262" in CachedWEINCELoss(model).citation
 
 

@@ -142,8 +142,10 @@ def compiled(launch: Launch, capability: int) -> dict[str, int]:
     """Registers a thread, bytes spilled a thread, bytes of shared memory."""
     kernel = getattr(kernels, launch.kernel)
     names = kernel.arg_names
-    types = dict(zip(names, _types(launch), strict=False)) | {name: "constexpr" for name in launch.constants}
-    known = {key: one for place, value in enumerate(launch.arguments) for key, one in _constants(value, (place,)).items()}
+    types = dict(zip(names, _types(launch), strict=False)) | dict.fromkeys(launch.constants, "constexpr")
+    known = {
+        key: one for place, value in enumerate(launch.arguments) for key, one in _constants(value, (place,)).items()
+    }
     known |= {(names.index(name),): value for name, value in launch.constants.items()}
     source = ASTSource(fn=kernel, signature=types, constexprs=known)
     made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": launch.warps})

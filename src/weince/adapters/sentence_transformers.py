@@ -131,6 +131,7 @@ class WEINCELoss(nn.Module):
             "gate": asdict(self.inner.options.gate),
             "label_smoothing": self.inner.options.label_smoothing,
             "decoupled": self.inner.options.decoupled,
+            "matmul_precision": self.inner.options.matmul_precision,
         }
 
     @property

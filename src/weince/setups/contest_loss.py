@@ -105,8 +105,8 @@ class SetupLoss(nn.Module):
         temperature: tau, > 0: a number, an nn.Parameter, or `LearnableTemperature()`. Tune it.
         gate: how weight and slope are measured on the batch; `INFONCE` for plain InfoNCE.
         reduction: "mean", "sum" or "none" over the anchors.
-        **options: `eps`, `label_smoothing`, `decoupled`, `check_finite`, `implementation`, `gather_distributed`,
-            `group`, as in `Options`.
+        **options: `eps`, `label_smoothing`, `decoupled`, `check_finite`, `implementation`, `matmul_precision`,
+            `gather_distributed`, `group`, as in `Options`.
 
     Attributes:
         inner: the ContestLoss that computes the whole output.

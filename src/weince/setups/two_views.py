@@ -84,8 +84,9 @@ def weince_loss(
     s is the cosine similarity; lambda and beta are measured on the batch (`fit_tail`, `Gate`) and carry no gradient.
     lambda = 0 is InfoNCE, bit for bit.
 
-    Computed in float32 or better, with autocast off: 1 - s cancels in half precision. On CUDA, TF32 products
-    (`torch.set_float32_matmul_precision("high")`) round s to three digits and blur shortfalls below 1e-3.
+    Computed in float32 or better, with autocast off: 1 - s cancels in half precision. Similarities are products in full
+    float32 even where `torch.set_float32_matmul_precision` asks for TF32 or bfloat16, unless `matmul_precision="torch"`
+    leaves them to it; the gradient's products follow it.
 
     The loss and its gradient are finite for every finite input. A negative at shortfall delta pulls along the sphere
     with about lambda * beta * sqrt(2 / delta), at most lambda * beta * sqrt(2 / eps): near-duplicates in a batch

@@ -7,7 +7,7 @@ formed on the way, so backward is a scaling; a gradient that reaches single loss
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,13 +22,14 @@ from weince.tiles.sweep import Gradient, measure_all, sweep
 
 __all__ = ["losses", "measure"]
 
-FITS, LEAVES = len(TailFit._fields), len(Gradient._fields)
+FITS, LEAVES = 2, len(Gradient._fields)
+"""Tensors that hold the fits, and gradients."""
 _PLACES = ("positive", "itself", "anchor_labels", "candidate_labels", "anchor_ids", "candidate_ids", "ignored")
 _CONTEST = f"""Tensor anchors, Tensor? candidates, Tensor? own, Tensor scale, Tensor factor,
-{", ".join(f"Tensor? {place}" for place in _PLACES)}, SymInt negatives, bool both_ways, str gate,
-float eps, float smoothing, bool decoupled"""
+{", ".join(f"Tensor? {place}" for place in _PLACES)}, SymInt negatives, bool both_ways, bool full_products,
+str gate, float eps, float smoothing, bool decoupled"""
 _KEPT = 5 + len(_PLACES)
-_REST = _KEPT + 6
+_REST = _KEPT + 7
 
 
 @torch.no_grad()
@@ -36,7 +37,7 @@ def measure(contest: Contest, gate: Gate, eps: float) -> TailFit:
     """Fits of all anchors, where their weights take more than these."""
     anchors = contest.anchors
     arguments = _arguments(contest, gate, anchors.new_empty(()), eps, 0.0, False, anchors.new_empty(anchors.shape[0]))
-    return TailFit(*_tails_operator(*arguments))
+    return _fits(*_tails_operator(*arguments))
 
 
 def losses(
@@ -75,10 +76,14 @@ def losses(
     # In eager mode the operator's own machinery would take longer than a small batch does.
     form = _tiles_operator if torch.compiler.is_compiling() else _Eager.apply
     found = form(*arguments, wanted, _stacked(mixture, factor))
-    total, per_anchor, counted, mixed, *tail = found[:-LEAVES]
-    fits = TailFit(*(value.detach() for value in tail)) if gate.needs_fit and mixture is None else None
+    total, per_anchor, counted, mixed, numbers, valid = found[:-LEAVES]
+    fits = _fits(numbers, valid) if gate.needs_fit and mixture is None else None
     weight, slope = mixed.detach().unbind()
     return LossOutput(total, per_anchor, weight, slope, fits, counted)
+
+
+def _fits(numbers: Tensor, valid: Tensor) -> TailFit:
+    return TailFit(*numbers.detach().unbind(), valid=valid)
 
 
 def _stacked(mixture: Mixture | None, like: Tensor) -> Tensor | None:
@@ -93,16 +98,18 @@ def _arguments(
     """What the operators take: tensors with a gradient first."""
     leaves = (contest.anchors, None if contest.shared else contest.candidates, contest.own, scale)
     places = (getattr(contest, place) for place in _PLACES)
-    return *leaves, factor, *places, contest.negatives, contest.both_ways, gate.text, eps, smoothing, decoupled
+    of_contest = (*leaves, factor, *places, contest.negatives, contest.both_ways, contest.full_products, gate.text)
+    return *of_contest, eps, smoothing, decoupled
 
 
 def _given(arguments: tuple[Any, ...]) -> tuple[Contest, Gate]:
     """What they stand for."""
     anchors, candidates, own = arguments[:3]
     places = dict(zip(_PLACES, arguments[5:_KEPT], strict=True))
-    negatives, both_ways, gate = arguments[_KEPT : _KEPT + 3]
+    negatives, both_ways, full, gate = arguments[_KEPT : _KEPT + 4]
     shared = anchors if candidates is None else candidates
-    return Contest(anchors, shared, negatives, own, **places, both_ways=both_ways), Gate.parsed(gate)
+    contest = Contest(anchors, shared, negatives, own, **places, both_ways=both_ways, full_products=full)
+    return contest, Gate.parsed(gate)
 
 
 def _tiles(*arguments: Any) -> tuple[Tensor, ...]:
@@ -112,16 +119,13 @@ def _tiles(*arguments: Any) -> tuple[Tensor, ...]:
     mixture = None if mixed is None else Mixture(*mixed)
     output, gradient = sweep(contest, gate, mixture, Terms(scale, eps, smoothing, decoupled), factor, wanted)
     found = (output.per_anchor, output.counted, torch.stack([output.weight, output.slope]))
-    parts = (output.loss, *found, *(output.tail or [None] * FITS), *gradient)
-    return _apart(parts, factor)
+    fits = (None, None) if output.tail is None else output.tail.stacked()
+    return _parts(output.loss, *found, *fits, *gradient, like=factor)
 
 
-def _apart(parts: Sequence[Tensor | None], like: Tensor) -> tuple[Tensor, ...]:
-    """As an operator returns them: tensors alone, an empty one for what there is not, and no one twice."""
-    tensors = [like.new_empty(0) if part is None else part for part in parts]
-    return tuple(
-        part.clone() if any(part is other for other in tensors[:place]) else part for place, part in enumerate(tensors)
-    )
+def _parts(*parts: Tensor | None, like: Tensor) -> tuple[Tensor, ...]:
+    """What an operator returns: tensors alone, an empty one for what there is not."""
+    return tuple(like.new_empty(0) if part is None else part for part in parts)
 
 
 def _shapes(*arguments: Any) -> tuple[Tensor, ...]:
@@ -130,11 +134,11 @@ def _shapes(*arguments: Any) -> tuple[Tensor, ...]:
     scale, factor = arguments[3:5]
     wanted, mixed = arguments[_REST:]
     each = torch.empty_like(factor)
-    fits = [torch.empty_like(each) for _ in range(FITS - 1)] if gate.needs_fit and mixed is None else None
-    tail = [None] * FITS if fits is None else [*fits, each.bool()]
+    numbers = each.new_empty(len(TailFit._fields) - 1, each.shape[0])
+    fits = (numbers, each.bool()) if gate.needs_fit and mixed is None else (None, None)
     gradient = Gradient.zeros(contest, scale, wanted)
-    parts = (each.new_empty(()), each, each.bool(), each.new_empty(2, each.shape[0]), *tail, *gradient)
-    return tuple(factor.new_empty(0) if part is None else part for part in parts)
+    mixture = each.new_empty(2, each.shape[0])
+    return _parts(each.new_empty(()), each, each.bool(), mixture, *fits, *gradient, like=factor)
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -158,7 +162,7 @@ def _backward(ctx: Any, of_total: Tensor | None, of_each: Tensor | None, *_: Any
     if of_each is not None or not ctx.formed:
         factor = arguments[4] * (0.0 if of_total is None else of_total)
         arguments[4] = factor if of_each is None else factor + of_each
-        measured = Gate.parsed(ctx.rest[2]).needs_fit
+        measured = Gate.parsed(ctx.rest[3]).needs_fit
         gradient = _tiles_operator(*arguments, *ctx.rest, wanted, mixed if measured else None)[-LEAVES:]
         of_total = None
     found = (part if of_total is None else part * of_total for part in gradient)
@@ -174,7 +178,7 @@ class _Eager(torch.autograd.Function):
 
 
 def _tails(*arguments: Any) -> tuple[Tensor, ...]:
-    return _apart(measure_all(*_given(arguments), arguments[_KEPT + 3]), arguments[4])
+    return measure_all(*_given(arguments), arguments[_KEPT + 4]).stacked()
 
 
 def _operator(name: str, function: Callable[..., tuple[Tensor, ...]], more: str, tensors: int) -> Any:

@@ -17,6 +17,7 @@ from weince.contest import Contest
 from weince.formula import shortfall
 from weince.gate import Gate, Mixture, mix, nearness_reference
 from weince.output import LossOutput, mean_of
+from weince.precision import full_products
 from weince.tail import NOWHERE_NEAR, TailFit
 from weince.tiles import passes
 from weince.tiles import rows as row_kernels
@@ -194,7 +195,8 @@ def sweep(
             gradient.add_(similarity, contest, rows)
     if any(wanted[:3]) and tiles.kept:
         gradient.add_(tiles.room, contest, ALL, tiles.scratch)
-    return LossOutput(torch.dot(losses, factor), losses, weights, slopes, tail, counted), gradient
+    # Not a dot product, which PyTorch's matmul setting rounds.
+    return LossOutput((losses * factor).sum(), losses, weights, slopes, tail, counted), gradient
 
 
 def _one_by_one(
@@ -256,7 +258,8 @@ def _reference(contest: Contest, gate: Gate, tiles: _Tiles, eps: float) -> Tenso
             continue
         width = len(nearest) - start
         values = tiles.room.flatten()[: len(here.anchors) * width].view(-1, width)
-        torch.mm(here.anchors, contest.candidates[start:].T, out=values)
+        with full_products(values.device.type, contest.full_products):
+            torch.mm(here.anchors, contest.candidates[start:].T, out=values)
         for column in (here.positive, here.itself):
             if column is not None:
                 index = (column - start).unsqueeze(1)
