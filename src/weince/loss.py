@@ -18,7 +18,7 @@ from weince.precision import full_precision
 from weince.processes.gather import Processes
 from weince.processes.shared import gathered, mix_over_processes, total_over_processes
 from weince.temperature import LearnableTemperature, Temperature, check_temperature, scale_of
-from weince.tiles import operators
+from weince.tiles import operators, rows
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -77,11 +77,15 @@ def contest_output(contest: Contest, temperature: Temperature = 0.1, options: Op
         of_total = options.reduction != "none"
         terms = options.eps, options.label_smoothing, options.decoupled
         found = path.losses(contest, gate, mixture, scale, *terms, factor, of_total=of_total)
-        share = (factor * found.counted).sum() if options.reduction == "mean" else None
+        # Where each anchor has its positive, how many there are is known without asking.
+        known = contest.by_column and contest.sample_weight is None and not gathers
+        share = None if known or options.reduction != "mean" else (factor * found.counted).sum()
         if gathers:
             found = found._replace(loss=total_over_processes(found.loss, share, processes))
         elif share is not None:
             found = found._replace(loss=found.loss / torch.where(share > 0, share, 1.0))
+        elif options.reduction == "mean":
+            found = found._replace(loss=found.loss / max(1, contest.choices))
     loss = found.loss if of_total else found.per_anchor
     if contest.both_ways and options.reduction != "mean":
         loss = (loss if of_total else loss[: len(anchors)] + loss[len(anchors) :]) / 2
@@ -124,7 +128,7 @@ def _takes_tiles(contest: Contest, scale: Tensor, options: Options) -> bool:
 
 
 def _tiles_pay(contest: Contest) -> bool:
-    return contest.anchors.device.type == "cpu" or contest.columns > 16384
+    return contest.anchors.device.type == "cpu" or rows.usable(contest.anchors) or contest.columns > 16384
 
 
 def validated(

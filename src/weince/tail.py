@@ -15,7 +15,7 @@ from torch import Tensor
 from weince.checks import is_readable
 from weince.formula import shortfall
 
-__all__ = ["TailFit", "TailRule", "fit_tail", "largest", "measure_tail", "tail_size", "tail_sizes"]
+__all__ = ["TailFit", "TailRule", "fit_tail", "largest", "measure_tail", "stacked", "tail_size", "tail_sizes"]
 
 _HAS_NUMPY = find_spec("numpy") is not None  # torch runs without it
 
@@ -58,7 +58,15 @@ class TailFit(NamedTuple):
 
     def stacked(self) -> tuple[Tensor, Tensor]:
         """The numbers, (8, A), and `valid`."""
-        return torch.stack(self[:-1]), self.valid
+        return stacked(*self[:-1]), self.valid
+
+
+def stacked(*parts: Tensor) -> Tensor:
+    """The parts as rows of one tensor: the one that they are all the rows of already, where there is one."""
+    whole = parts[0]._base
+    if whole is not None and len(whole) == len(parts) and all(part._base is whole for part in parts):
+        return whole
+    return torch.stack(parts)
 
 
 class TailRule(NamedTuple):

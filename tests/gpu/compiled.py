@@ -33,7 +33,19 @@ from weince.tiles.sweep import sweep
 
 OUT = Path(__file__).parents[2] / "docs" / "kernels.csv"
 CHIPS = {80: "A100", 90: "H100", 100: "B200"}
-COLUMNS = ("kernel", "variant", "block", "warps", "capability", "chip", "registers", "spilled", "shared", "version")
+COLUMNS = (
+    "kernel",
+    "variant",
+    "row",
+    "block",
+    "warps",
+    "capability",
+    "chip",
+    "registers",
+    "spilled",
+    "shared",
+    "version",
+)
 SIZES = (256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 """Of the candidates: each block of `rows.ONE_BLOCK` and below, and one that is visited in parts."""
 GATES = {"paper": PAPER, "endpoint": ENDPOINT, "cautious": CAUTIOUS, "weibit": WEIBIT, "infonce": INFONCE}
@@ -53,7 +65,7 @@ class Launch(NamedTuple):
     @property
     def variant(self) -> str:
         """What the compiler makes of it: kinds of arguments and constants."""
-        chosen = ", ".join(f"{key}={value}" for key, value in self.constants.items() if key != "BLOCK")
+        chosen = ", ".join(f"{key}={value}" for key, value in self.constants.items() if key not in ("BLOCK", "ROW"))
         roles = [value for value in self.arguments if isinstance(value, tuple)]
         return chosen + (f"; {_roles(roles[0])}" if roles and self.kernel != "weights" else "")
 
@@ -114,7 +126,9 @@ def launches(sizes: tuple[int, ...] = SIZES) -> dict[tuple[Any, ...], Launch]:
                         terms = Terms(torch.empty((), device="cuda"), 1e-6, smoothing, decoupled)
                         sweep(contest, gate, None, terms, factor, (True, True, False, not decoupled))
     for one in seen:
-        found.setdefault((one.kernel, one.variant, one.constants["BLOCK"], one.warps, *_types(one)), one)
+        found.setdefault(
+            (one.kernel, one.variant, one.constants.get("ROW"), one.constants["BLOCK"], one.warps, *_types(one)), one
+        )
     return found
 
 
@@ -143,12 +157,11 @@ def compiled(launch: Launch, capability: int) -> dict[str, int]:
     kernel = getattr(kernels, launch.kernel)
     names = kernel.arg_names
     types = dict(zip(names, _types(launch), strict=False)) | dict.fromkeys(launch.constants, "constexpr")
-    known = {
-        key: one for place, value in enumerate(launch.arguments) for key, one in _constants(value, (place,)).items()
-    }
+    known = _constants(launch.arguments, ())
     known |= {(names.index(name),): value for name, value in launch.constants.items()}
     source = ASTSource(fn=kernel, signature=types, constexprs=known)
-    made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": launch.warps})
+    options = {"num_warps": launch.warps, "maxnreg": rows.registers(launch.warps)}
+    made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
     return _told(made.asm["ptx"], capability) | {"shared": made.metadata.shared}
 
 
@@ -157,8 +170,9 @@ def _told(assembly: str, capability: int) -> dict[str, int]:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "kernel.ptx"
         source.write_text(assembly)
-        command = [get_ptxas(capability).path, "-lineinfo", "-v", "--regAllocOptLevel=2", f"--gpu-name={sm_arch_from_capability(capability)}",
-                   source, "-o", Path(folder) / "kernel.cubin"]  # fmt: skip
+        chip = f"--gpu-name={sm_arch_from_capability(capability)}"
+        as_triton_does = ("-lineinfo", "-v", "--regAllocOptLevel=2")
+        command = [get_ptxas(capability).path, *as_triton_does, chip, source, "-o", Path(folder) / "kernel.cubin"]
         said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     spilled = re.findall(r"(\d+) bytes spill stores", said)
     registers = re.findall(r"Used (\d+) registers", said)
@@ -175,8 +189,9 @@ def main() -> None:
         print(len(variants), "variants", flush=True)
         for one in variants.values():
             for capability in capabilities:
-                row = {"kernel": one.kernel, "variant": one.variant, "block": one.constants["BLOCK"], "warps": one.warps,
-                       "capability": capability, "chip": CHIPS[capability], "version": triton.__version__}  # fmt: skip
+                row: dict[str, Any] = {"kernel": one.kernel, "variant": one.variant, "warps": one.warps}
+                row |= {"row": one.constants.get("ROW", ""), "block": one.constants["BLOCK"]}
+                row |= {"capability": capability, "chip": CHIPS[capability], "version": triton.__version__}
                 writer.writerow(row | compiled(one, capability))
             file.flush()
 

@@ -72,12 +72,12 @@ def _digit(found, shift, digit):
 
 
 @triton.jit
-def _tail_end(S, stride, roles, row, M, eps, size, ONE: tl.constexpr, BLOCK: tl.constexpr):
-    """Bits of the size-th smallest shortfall: digit by digit, by counting. One block stays in registers."""
+def _tail_end(S, stride, roles, row, M, eps, size, ROW: tl.constexpr, BLOCK: tl.constexpr):
+    """Bits of the size-th smallest shortfall: digit by digit, by counting. A row of at most ROW stays in registers."""
     found = tl.full([], 0, tl.int32)
     lane = tl.arange(0, BLOCK)
-    if ONE:
-        bits = _bits(S, stride, roles, row, lane, M, eps)
+    if ROW > 0:
+        bits = _bits(S, stride, roles, row, tl.arange(0, ROW), M, eps)
         for step in range(31):
             end = _digit(found, 30 - step, tl.full([], 0, tl.int32))
             fewer = tl.sum((bits <= end).to(tl.int32)) < size
@@ -131,7 +131,7 @@ def tails(
     S, stride, roles, M, eps, size, fraction,
     fits, A, valid, kept, sizes, room,
     MINIMUM: tl.constexpr, LIKELIHOOD: tl.constexpr, MOMENTS: tl.constexpr, POSITIVES: tl.constexpr,
-    LINES: tl.constexpr, ONE: tl.constexpr, BLOCK: tl.constexpr,
+    LINES: tl.constexpr, ROW: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Everything of a row's tail that takes no order; with LINES its shortfalls, unsorted, into `kept`.
 
@@ -162,7 +162,7 @@ def tails(
         size = _tail_size(negatives, tl.load(fraction), MINIMUM)
     there = negatives > 0
     nearness = tl.where(there, tl.min(nearest).to(tl.float32, bitcast=True), NOWHERE_NEAR)
-    end_bits = _tail_end(S, stride, roles, row, M, eps, size, ONE, BLOCK)
+    end_bits = _tail_end(S, stride, roles, row, M, eps, size, ROW, BLOCK)
     end = tl.where(there, end_bits.to(tl.float32, bitcast=True), NOWHERE_NEAR)
 
     below = tl.zeros([BLOCK], tl.int32)

@@ -16,7 +16,7 @@ from torch import Tensor
 from weince.contest import Contest
 from weince.gate import Gate, Mixture
 from weince.output import LossOutput
-from weince.tail import TailFit
+from weince.tail import TailFit, stacked
 from weince.tiles.passes import Terms
 from weince.tiles.sweep import Gradient, measure_all, sweep
 
@@ -118,7 +118,9 @@ def _tiles(*arguments: Any) -> tuple[Tensor, ...]:
     eps, smoothing, decoupled, wanted, mixed = arguments[_REST - 3 :]
     mixture = None if mixed is None else Mixture(*mixed)
     output, gradient = sweep(contest, gate, mixture, Terms(scale, eps, smoothing, decoupled), factor, wanted)
-    found = (output.per_anchor, output.counted, torch.stack([output.weight, output.slope]))
+    # An operator does not return what it was given.
+    mixed = stacked(output.weight, output.slope) if mixed is None else mixed.clone()
+    found = (output.per_anchor, output.counted, mixed)
     fits = (None, None) if output.tail is None else output.tail.stacked()
     return _parts(output.loss, *found, *fits, *gradient, like=factor)
 
@@ -165,8 +167,10 @@ def _backward(ctx: Any, of_total: Tensor | None, of_each: Tensor | None, *_: Any
         measured = Gate.parsed(ctx.rest[3]).needs_fit
         gradient = _tiles_operator(*arguments, *ctx.rest, wanted, mixed if measured else None)[-LEAVES:]
         of_total = None
-    found = (part if of_total is None else part * of_total for part in gradient)
-    return *(part if want else None for part, want in zip(found, wanted, strict=True)), *nothing
+    found = [part if want else None for part, want in zip(gradient, wanted, strict=True)]
+    if of_total is not None:
+        found = [None if part is None else part * of_total for part in found]
+    return *found, *nothing
 
 
 class _Eager(torch.autograd.Function):

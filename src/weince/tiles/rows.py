@@ -51,12 +51,18 @@ def launch(name: str, programs: int, device: torch.device, *arguments: Any, warp
     """One launch of a kernel."""
     from weince.tiles import kernels
 
-    kernel = getattr(kernels, name)
+    kernel = getattr(kernels, name)[(programs,)]
+    constants |= {"num_warps": warps, "maxnreg": registers(warps)}
     if device.type != "cuda":
-        kernel[(programs,)](*arguments, **constants, num_warps=warps)
+        kernel(*arguments, **constants)
         return
     with torch.cuda.device(device):
-        kernel[(programs,)](*arguments, **constants, num_warps=warps)
+        kernel(*arguments, **constants)
+
+
+def registers(warps: int) -> int:
+    """A thread, at most: all that a multiprocessor has. Left to itself the assembler takes fewer, and spills."""
+    return min(128, 2048 // warps)
 
 
 def _next_power(size: int) -> int:
@@ -64,8 +70,8 @@ def _next_power(size: int) -> int:
 
 
 def _warps(block: int) -> int:
-    """Eight values a thread: with sixteen, masks and gates spill registers."""
-    return max(1, block // 256)
+    """Four values a thread: with eight, masks and gates spill registers."""
+    return min(32, max(1, block // 128))
 
 
 def roles_of(here: Contest) -> tuple[Any, ...]:
@@ -97,8 +103,8 @@ def measure(here: Contest, similarity: Tensor, scratch: Tensor, gate: Gate, eps:
     kept, sizes, room = fits, valid, max(1, size)
     if rule.lines:
         kept, sizes = similarity.new_empty(count, room), torch.empty(count, dtype=torch.int32, device=fits.device)
-    one = columns <= ONE_BLOCK
-    block = _next_power(columns) if one else BLOCK
+    row = _next_power(columns) if columns <= ONE_BLOCK else 0
+    block = max(16, row // 4) if row else BLOCK
     likelihood = rule.estimator == "maximum_likelihood"
     launch(
         "tails", count, similarity.device,
@@ -106,7 +112,7 @@ def measure(here: Contest, similarity: Tensor, scratch: Tensor, gate: Gate, eps:
         None if alike else _fraction(rule.fraction, similarity.device),
         fits, count, valid.view(torch.int8), kept, sizes, room,
         MINIMUM=max(rule.minimum, 10), LIKELIHOOD=likelihood, MOMENTS=rule.moments, POSITIVES=gate.needs_positives,
-        LINES=rule.lines, ONE=one, BLOCK=block, warps=_warps(block),
+        LINES=rule.lines, ROW=row, BLOCK=block, warps=_warps(block),
     )  # fmt: skip
     if rule.lines:
         if room <= SORTED:

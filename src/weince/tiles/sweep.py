@@ -21,7 +21,7 @@ from weince.precision import full_products
 from weince.tail import NOWHERE_NEAR, TailFit
 from weince.tiles import passes
 from weince.tiles import rows as row_kernels
-from weince.tiles.passes import Terms
+from weince.tiles.passes import Concluded, Terms
 from weince.tiles.room import room
 
 __all__ = ["Gradient", "keeps", "measure_all", "sweep", "tile_rows"]
@@ -141,6 +141,34 @@ class _Tiles:
         return tail
 
 
+class _Seen(NamedTuple):
+    """What is known of all anchors: their losses, whether they count, and their weights and slopes."""
+
+    losses: Tensor
+    counted: Tensor
+    weight: Tensor
+    slope: Tensor
+
+    @classmethod
+    def of(cls, tiles: _Tiles, factor: Tensor, mixture: Mixture | None) -> _Seen:
+        """Room for them, where there are several tiles or nothing is known."""
+        if mixture is None:
+            mixture = Mixture(*factor.new_empty(2, len(factor)))
+        each = [value if isinstance(value, Tensor) else torch.full_like(factor, value) for value in mixture]
+        if len(tiles) == 1:
+            return cls(factor, factor, *each)
+        return cls(factor.new_empty(len(factor)), factor.new_empty(len(factor), dtype=torch.bool), *each)
+
+    def put(self, rows: slice, found: Concluded, own: Mixture, alone: bool) -> _Seen:
+        """With what was found of a tile."""
+        if alone:
+            return self._replace(losses=found.loss, counted=found.counted)
+        # Written in place: small results kept of every tile would lie between freed ones and hold on to their memory.
+        for whole, part in zip(self, (found.loss, found.counted, *own), strict=True):
+            whole[rows] = part
+        return self
+
+
 @torch.no_grad()
 def sweep(
     contest: Contest,
@@ -172,10 +200,8 @@ def sweep(
     elif mixture is None:
         tail = _empty_tail(contest)
         reference = _reference(contest, gate, tiles, eps)
-    # Written in place: small results kept of every tile would lie between freed ones and hold on to their memory.
-    losses, counted = factor.new_empty(len(factor)), factor.new_empty(len(factor), dtype=torch.bool)
-    weights, slopes = factor.new_empty(2, len(factor))
     gradient = Gradient.zeros(contest, terms.scale, wanted)
+    seen = _Seen.of(tiles, factor, mixture)
 
     for rows, here, similarity, scratch in tiles:
         if mixture is None:
@@ -185,10 +211,9 @@ def sweep(
             own = mix(fit, gate, reference) if gate.needs_reference else tiles.passes.mix(fit, gate)
         else:
             own = Mixture(*(value[rows] if isinstance(value, Tensor) else value for value in mixture))
-        weights[rows], slopes[rows] = own
         of_sum = factor[rows] if any(wanted) else None
         found = tiles.passes.conclude(here, similarity, scratch, own, terms, of_sum, gradient.scale is not None)
-        losses[rows], counted[rows] = found.loss, found.counted
+        seen = seen.put(rows, found, own, len(tiles) == 1)
         if gradient.scale is not None and found.of_scale is not None:
             gradient.scale.add_(found.of_scale.sum())
         if any(wanted[:3]) and not tiles.kept:
@@ -196,7 +221,8 @@ def sweep(
     if any(wanted[:3]) and tiles.kept:
         gradient.add_(tiles.room, contest, ALL, tiles.scratch)
     # Not a dot product, which PyTorch's matmul setting rounds.
-    return LossOutput((losses * factor).sum(), losses, weights, slopes, tail, counted), gradient
+    total = (seen.losses * factor).sum()
+    return LossOutput(total, seen.losses, seen.weight, seen.slope, tail, seen.counted), gradient
 
 
 def _one_by_one(
