@@ -96,7 +96,8 @@ class Run:
 
 def plan(options: argparse.Namespace) -> tuple[list[Planned], list[Planned]]:
     """The cells before the training step, and those after it."""
-    all_names = [name for name in (*competitors(), *of_a_gpu()) if not any(part in name for part in LEFT_OUT)]
+    everyone = (*competitors(), *of_a_gpu(options.device))
+    all_names = [name for name in everyone if not any(part in name for part in LEFT_OUT)]
     narrow, *wide = options.widths
     first = [Planned(all_names, two_n, narrow) for two_n in options.sizes if two_n <= 65536]
     after = [Planned(all_names, two_n, narrow) for two_n in options.sizes if two_n > 65536]
@@ -114,7 +115,7 @@ def time_cells(run: Run, cells: Sequence[Planned], reserve: float) -> None:
         cells: in this order, larger sizes after smaller ones.
         reserve: seconds that they leave.
     """
-    everyone = {**competitors(), **of_a_gpu()}
+    everyone = {**competitors(), **of_a_gpu(run.device)}
     for names, two_n, width in cells:
         before = run.before(two_n, width)
         where = f"2N = {two_n:,}, D = {width}"

@@ -10,14 +10,14 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-import weince.tiles
 from weince import CAUTIOUS, ENDPOINT, INFONCE, WEIBIT, InfoNCELoss, RetrievalLoss, TwoTowerLoss, WEINCELoss
+from weince.tiles import rows
 
 ROUNDS = 7
 SLOW_S = 60.0
@@ -40,9 +40,9 @@ def floor(z_a: Tensor, z_b: Tensor) -> Tensor:
     """The bare products: one forward, two backward. Returns something to call backward on."""
     z = torch.cat([z_a, z_b]).detach()
     total = z.new_zeros(())
-    for rows in z.split(max(1, FLOOR_ELEMENTS // len(z))):
-        s = rows @ z.T
-        total += (s @ z).sum() + (s.T @ rows).sum()
+    for part in z.split(max(1, FLOOR_ELEMENTS // len(z))):
+        s = part @ z.T
+        total += (s @ z).sum() + (s.T @ part).sum()
     return total.requires_grad_()
 
 
@@ -92,7 +92,7 @@ def competitors() -> dict[str, Competitor]:
     return {name: Competitor(*parts) for name, parts in makers.items()}
 
 
-def of_a_gpu() -> dict[str, Competitor]:
+def of_a_gpu(device: str) -> dict[str, Competitor]:
     """What is measured beside them where the path is in question: every named gate, both paths, what "auto" takes."""
 
     def tiled(**settings: Any) -> Competitor:
@@ -119,7 +119,7 @@ def of_a_gpu() -> dict[str, Competitor]:
         "InfoNCE two towers tiled": towers(gate=INFONCE),
         "WEINCE two towers tiled": towers(),
     }
-    if has_reference_rows():
+    if rows.usable(torch.empty(0, device=device)):
         more["WEINCE tiled, PyTorch's rows"] = Competitor("2N anchors", by_reference)
     return more
 
@@ -127,16 +127,14 @@ def of_a_gpu() -> dict[str, Competitor]:
 # ---- The one place that knows how the passes over a row are chosen.
 
 
-def has_reference_rows() -> bool:
-    """Whether the tiles can be told to pass over their rows with PyTorch where they would take kernels."""
-    return hasattr(weince.tiles, "reference_rows")
-
-
 @contextmanager
 def reference_rows() -> Iterator[None]:
-    """PyTorch's passes over rows in the place of kernels; nothing changes where the tiles know no other."""
-    with getattr(weince.tiles, "reference_rows", nullcontext)():
+    """PyTorch's passes over rows in the place of kernels."""
+    before, rows.USED = rows.USED, False
+    try:
         yield
+    finally:
+        rows.USED = before
 
 
 # ---- Measuring.

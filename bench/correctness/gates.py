@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import weince.tiles.sweep
-from competitors import has_reference_rows, reference_rows
+from competitors import reference_rows
 from correctness.bounds import (
     TEMPERATURE,
     Check,
@@ -31,6 +31,7 @@ from correctness.bounds import (
 from weince import CAUTIOUS, ENDPOINT, INFONCE, PAPER, WEIBIT, WEINCELoss, contest_loss
 from weince.contest import Contest
 from weince.setups import queued, two_views
+from weince.tiles import rows
 
 GATES = {"PAPER": PAPER, "ENDPOINT": ENDPOINT, "CAUTIOUS": CAUTIOUS, "WEIBIT": WEIBIT, "INFONCE": INFONCE}
 SIZES = ((2, 7), (15, 1), (41, 7), (127, 16), (507, 128))
@@ -96,9 +97,14 @@ def small_tiles(device: str) -> Iterator[None]:
         sweep.TILE_ROWS = before[1]
 
 
-def paths() -> list[str]:
+def paths(device: str) -> list[str]:
     """By name; the second word on is how the tiled path is made to go."""
-    return ["tiled", "tiled, small tiles", *(["tiled, PyTorch's rows"] if has_reference_rows() else []), "dense"]
+    return [
+        "tiled",
+        "tiled, small tiles",
+        *(["tiled, PyTorch's rows"] if rows.usable(torch.empty(0, device=device)) else []),
+        "dense",
+    ]
 
 
 def on(path: str, device: str) -> AbstractContextManager[object]:
@@ -140,7 +146,7 @@ def checks(device: str, quick: bool) -> Iterator[Work]:
     """All of them, in the order of what one would look at first."""
     sizes = SIZES[2:4] if quick else SIZES if device == "cpu" else (*SIZES, (1025, 128))
     batches = [views_batch(*size) for size in sizes]
-    for path in paths():
+    for path in paths(device):
         long = [] if quick else [long_rows(2_001)] if device == "cpu" else [long_rows(17_001), long_rows(70_001)]
         for gate in GATES:
             yield Work(f"{gate} {path}", partial(_everywhere, batches + long, gate, path, device))
