@@ -52,9 +52,9 @@ class Options:
             learns: it would run to its bound.
         check_finite: refuse NaN and infinity, and name the rows. Synchronises a GPU and breaks a compiled graph.
         implementation: "dense" holds (A, M) matrices, can be differentiated twice, forwards and by `torch.func`, for
-            which "auto" takes it; "tiled" forms loss and gradient row tile by row tile in O(A + M) memory; "auto" takes
-            tiles on a CPU, where they are faster at every size measured, and on a GPU beyond M = 16,384 (a guess: not
-            measured).
+            which "auto" takes it; "tiled" forms loss and gradient row tile by row tile in O(A + M) memory, on CUDA by
+            kernels; "auto" takes tiles on a CPU, where they are faster at every size measured, on CUDA (not measured
+            yet), and on other GPUs beyond M = 16,384 (a guess).
         matmul_precision: of the similarities. "highest" computes them in full float32; "torch" as PyTorch is set for
             all products (`torch.set_float32_matmul_precision`, `torch.backends`): in TF32 or bfloat16 their rounding
             moves the gradient of WEINCE by percents, since 1 - s cancels. The gradient's products follow PyTorch's
