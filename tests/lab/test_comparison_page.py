@@ -118,12 +118,16 @@ def test_the_numbers_of_readme_and_docs_are_those_of_the_results():
         ("fair-cifar10", "weince-endpoint", "recall_at_1"),
         ("cifar10-8000", "cautious", "recall_at_1"),
         ("cifar10-8000", "cautious-dcl", "recall_at_1"),
+        ("cifar10-8000-x3", "cautious", "linear_accuracy"),
+        ("cifar10-8000-x3", "cautious", "recall_at_1"),
+        ("cifar10-8000-x3", "cautious-dcl", "linear_accuracy"),
+        ("cifar10-8000-x3", "cautious-dcl", "recall_at_1"),
         ("simcse-small", "weince", "spearman"),
     ):
         assert difference(name, arm, metric) in told, (name, arm, metric)
     tables = (
-        "banking77-5", "banking77", "clinc150-5", "captions-5000", "cifar10-pretrained", "cifar10-8000", "fair-cifar10",
-        "fair-tiny-imagenet",
+        "banking77-5", "banking77-10", "banking77", "clinc150-5", "clinc150-10", "captions-5000", "cifar10-pretrained",
+        "cifar10-8000", "fair-cifar10", "fair-tiny-imagenet",
     )  # fmt: skip
     board = board_of(read_results([ROOT / "results" / f"{name}.json" for name in tables]))
     shown = ("weince", "cautious", "cautious-dcl", "dcl", "weibit")
