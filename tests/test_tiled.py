@@ -174,8 +174,12 @@ def test_a_second_derivative_is_refused_by_the_tiles_and_given_by_the_dense_loss
 def test_selection_is_topk_value_for_value():
     s = torch.randn(9, 300, generator=torch.Generator().manual_seed(0))
     s[:, :4], s[3] = float("-inf"), 0.25
-    for size in (0, 1, 30, 299, 300):
-        assert torch.equal(largest(s.clone(), size), s.topk(size, dim=1).values)
+    # Where the smallest of them is negative too, and where it is not; exact zeros of both signs.
+    positive = torch.where(s > 0, s, 0.0)
+    positive[:, 7] = -0.0
+    for values in (s, positive, s.double(), s - 9):
+        for size in (0, 1, 30, 299, 300):
+            assert torch.equal(largest(values.clone(), size), values.topk(size, dim=1).values)
 
 
 def test_rows_of_a_tile_follow_the_number_of_candidates():

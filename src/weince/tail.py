@@ -160,7 +160,11 @@ def largest(similarity: Tensor, size: int, ordered: bool = True) -> Tensor:
         return similarity.topk(size, dim=1, sorted=ordered).values
     rows = similarity.numpy()
     cut = rows.shape[1] - size
-    rows.partition(cut, axis=1)
+    # As integers positive floats have their own order, and are selected in two thirds of the time.
+    bits = similarity.view(torch.int32 if similarity.dtype == torch.float32 else torch.int64).numpy()
+    bits.partition(cut, axis=1)
+    if bits[:, cut:].min() < 0:
+        rows.partition(cut, axis=1)
     top = rows[:, cut:].copy()
     if ordered:
         top.sort(axis=1)
