@@ -24,8 +24,8 @@ __all__ = ["WEINCELoss"]
 class WEINCELoss(ClipLoss):
     """WEINCE with the signature of open_clip's `ClipLoss`: image to text and text to image, mean of both.
 
-    `inner` runs twice a step, image to text first, each direction with its own tail. `logit_scale` gets its gradient;
-    `logit_bias` moves all logits of an anchor alike, so no loss of this kind depends on it.
+    Each direction has its own tail; the output of `inner` holds image to text, then text to image. `logit_scale` gets
+    its gradient; `logit_bias` moves all logits of an anchor alike, so no loss of this kind depends on it.
 
     Statistics go through a hook on `inner`, never into the returned dict: open_clip sums what it finds there.
 

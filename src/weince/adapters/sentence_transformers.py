@@ -14,7 +14,7 @@ from weince.checks import check_flag, check_integer, check_number
 from weince.contest import NO_ID, Contest
 from weince.gate import Gate
 from weince.options import OwnKeywords
-from weince.setups import ContestLoss, explicit_negatives, two_towers
+from weince.setups import ContestLoss, both_ways, explicit_negatives, two_towers
 from weince.temperature import LearnableTemperature
 
 with needs("sentence-transformers", tested="6.2"):
@@ -113,10 +113,11 @@ class WEINCELoss(nn.Module):
                 raise ValueError("Parameter `labels` should be the `texts` of all columns. Found others.")
             else:
                 there, back = _ids_of_texts(labels)
+            symmetric = "doc_to_query" in self.directions
+            if symmetric and own is None and not self.ignore_equal_texts:
+                return both_ways(two_towers(query, positive))
             contests = [explicit_negatives(query, positive, own, **there)]
-            if "doc_to_query" in self.directions:
-                contests.append(two_towers(positive, query, **back))
-            return contests
+            return [*contests, two_towers(positive, query, **back)] if symmetric else contests
 
         return self.inner.of(make).loss
 
