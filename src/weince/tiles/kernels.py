@@ -19,7 +19,6 @@ LOWEST = tl.constexpr(-3.4028234663852886e38)
 TINY = tl.constexpr(1.1754943508222875e-38)
 ROUNDING = tl.constexpr(4.0 * 2.0**-23)
 NOWHERE_NEAR = tl.constexpr(2.0)
-NAN = tl.constexpr(float("nan"))
 FEWEST = tl.constexpr(8.0)
 NO_ID = tl.constexpr(-(2**63))
 
@@ -34,7 +33,7 @@ def _columns(roles, row, column, inside):
         positive = column == tl.load(only + row)
     if mask is not None:
         pointer, down, across = mask
-        positive = tl.load(pointer + row * down + column * across, mask=inside, other=0) != 0
+        positive = tl.load(pointer + row * down + column.to(tl.int64) * across, mask=inside, other=0) != 0
     if labels is not None:
         of_anchors, of_candidates = labels
         other = tl.load(of_candidates + column - own, mask=inside & (column >= own), other=0)
@@ -43,12 +42,14 @@ def _columns(roles, row, column, inside):
         hidden = column == tl.load(itself + row)
     if ignored is not None:
         pointer, down, across = ignored
-        hidden = hidden | (tl.load(pointer + row * down + column * across, mask=inside, other=0) != 0)
+        hidden = hidden | (tl.load(pointer + row * down + column.to(tl.int64) * across, mask=inside, other=0) != 0)
     # An only positive stays one; no other takes part where it is hidden.
     won = positive if only is not None else positive & ~hidden
     out = positive | hidden
     if ids is not None:
-        of_anchors, of_candidates, count = ids
+        of_anchors, of_candidates, beyond = ids
+        # One more than there are: a 1 would be known when this is compiled, which older compilers lose in a loop.
+        count = beyond - 1
         for each in range(count):
             mine = tl.load(of_anchors + row * count + each)
             theirs = tl.load(of_candidates + (column - own) * count + each, mask=inside & (column >= own), other=NO_ID)
@@ -126,19 +127,19 @@ def _tail_size(count, fraction, MINIMUM: tl.constexpr):
     return tl.minimum(count, tl.maximum(rounded, MINIMUM))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["size", "room", "A"])
 def tails(
-    S, stride, roles, M, eps, size, fraction,
+    S, stride, roles, M, eps, size,
     fits, A, valid, kept, sizes, room,
-    MINIMUM: tl.constexpr, LIKELIHOOD: tl.constexpr, MOMENTS: tl.constexpr, POSITIVES: tl.constexpr,
-    LINES: tl.constexpr, ROW: tl.constexpr, BLOCK: tl.constexpr,
+    FRACTION: tl.constexpr, MINIMUM: tl.constexpr, LIKELIHOOD: tl.constexpr, MOMENTS: tl.constexpr,
+    POSITIVES: tl.constexpr, LINES: tl.constexpr, ROW: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Everything of a row's tail that takes no order; with LINES its shortfalls, unsorted, into `kept`.
 
     Args:
         S: (t, M) similarities, rows `stride` apart.
         roles: which column is what.
-        size: K_tail of every row; 0 where rows differ, and `fraction` and MINIMUM tell (a tensor: float64).
+        size: K_tail of every row; where rows differ FRACTION and MINIMUM tell.
         fits: (8, A) in the order of `TailFit`; valid: (A,).
         kept: (t, room), sizes: (t,), for `lines`.
     """
@@ -158,8 +159,8 @@ def tails(
             s = tl.load(S + row * stride + column, mask=inside, other=0.0)
             best = tl.maximum(best, tl.where(positive, s, float("-inf")))
     negatives = tl.sum(count)
-    if fraction is not None:
-        size = _tail_size(negatives, tl.load(fraction), MINIMUM)
+    if FRACTION is not None:
+        size = _tail_size(negatives, tl.full([], FRACTION, tl.float64), MINIMUM)
     there = negatives > 0
     nearness = tl.where(there, tl.min(nearest).to(tl.float32, bitcast=True), NOWHERE_NEAR)
     end_bits = _tail_end(S, stride, roles, row, M, eps, size, ROW, BLOCK)
@@ -204,8 +205,8 @@ def tails(
         tl.store(valid + row, holds.to(tl.int8))
     tl.store(fits + 3 * A + row, nearness)
     points = tl.maximum(n - 1.0, 0.0)
-    dispersion = tl.full([], NAN, tl.float32)
-    excess = tl.full([], NAN, tl.float32)
+    dispersion = tl.full([], float("nan"), tl.float32)
+    excess = tl.full([], float("nan"), tl.float32)
     if MOMENTS:
         # In double precision: 2 less the dispersion cancels.
         y = tl.sum(total.to(tl.float64))
@@ -216,22 +217,22 @@ def tails(
         excess = tl.where(spread, y / some / tl.maximum(end, 1e-12), 0.0).to(tl.float32)
         points = tl.where(spread, points, 0.0)
     else:
-        points = tl.full([], NAN, tl.float32)
+        points = tl.full([], float("nan"), tl.float32)
     tl.store(fits + 4 * A + row, dispersion)
     tl.store(fits + 5 * A + row, excess)
     tl.store(fits + 6 * A + row, points)
-    beaten = tl.full([], NAN, tl.float32)
+    beaten = tl.full([], float("nan"), tl.float32)
     if POSITIVES:
         most = tl.max(best)
         ahead = (tl.maximum(1.0 - most, eps) - nearness > ROUNDING).to(tl.float32)
-        beaten = tl.where((most == float("-inf")) | (nearness == NOWHERE_NEAR), NAN, ahead)
+        beaten = tl.where((most == float("-inf")) | (nearness == NOWHERE_NEAR), float("nan"), ahead)
     tl.store(fits + 7 * A + row, beaten)
     if not LINES:
-        tl.store(fits + A + row, NAN)
-        tl.store(fits + 2 * A + row, NAN)
+        tl.store(fits + A + row, float("nan"))
+        tl.store(fits + 2 * A + row, float("nan"))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["room"])
 def sort_rows(kept, room, BLOCK: tl.constexpr):
     """Each row in ascending order."""
     row = tl.program_id(0).to(tl.int64)
@@ -252,7 +253,7 @@ def _line_points(kept, room, row, start, lane, size, burned):
     return x, weibull, tl.log(-weibull), inside, delta
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["room", "A"])
 def lines(kept, sizes, room, fits, A, valid, SLOPE: tl.constexpr, BLOCK: tl.constexpr):
     """The two lines through a row's sorted tail: `weince.tail.fit_tail`. SLOPE: whether the first is the slope."""
     row = tl.program_id(0).to(tl.int64)
@@ -374,7 +375,7 @@ def _end_of(dispersions, excesses, numbers, count, BLOCK: tl.constexpr):
     return place, statistic, tl.minimum(tl.maximum(trust, 0.0), 1.0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["all_rows", "count", "rank"])
 def weights(
     fits, mixed, all_rows, count, rank,
     kappa_rho, kappa_aic, margin, kappa_end, number, slope_number, slope_max,
@@ -404,7 +405,7 @@ def weights(
         beaten_v = tl.zeros([BLOCK], tl.float32)
         known_v = tl.zeros([BLOCK], tl.float32)
         for start in range(0, count, BLOCK):
-            value = tl.load(beaten + first + start + lane, mask=start + lane < count, other=NAN)
+            value = tl.load(beaten + first + start + lane, mask=start + lane < count, other=float("nan"))
             known = value == value
             beaten_v += tl.where(known, value, 0.0)
             known_v += known.to(tl.float32)
@@ -548,7 +549,8 @@ def conclude(
                 S, stride, roles, row, start + lane, M, weight, slope, scale, eps, ZERO
             )
             lost_share = tl.exp(tl.where(negative, logit - top, 0.0)) * of_negatives
-            won_share = tl.exp(tl.where(positive, logit - won, 0.0))
+            # Of one positive exactly 1: a fused product and difference would not be.
+            won_share = tl.where(positives > 1.0, tl.exp(tl.where(positive, logit - won, 0.0)), 1.0)
             of_positives = -losing * won_share + (won_share - 1.0 / some)
             if SMOOTH:
                 lost_share = lost_share - everywhere * share
@@ -566,22 +568,27 @@ def unit_rows(Z, down, across, U, inverse, D, TINY_ROW: tl.constexpr, BLOCK: tl.
     row = tl.program_id(0).to(tl.int64)
     lane = tl.arange(0, BLOCK)
     largest_v = tl.zeros([BLOCK], tl.float32)
+    broken_v = tl.zeros([BLOCK], tl.int32)
     for start in range(0, D, BLOCK):
         column = start + lane
         z = tl.load(Z + row * down + column * across, mask=column < D, other=0.0).to(tl.float32)
-        largest_v = tl.maximum(largest_v, tl.abs(z), propagate_nan=tl.PropagateNan.ALL)
-    largest = tl.max(largest_v)
+        largest_v = tl.maximum(largest_v, tl.abs(z))
+        broken_v += (z != z).to(tl.int32)
+    # A maximum leaves NaN out.
+    largest = tl.where(tl.sum(broken_v) > 0, float("nan"), tl.max(largest_v))
     zero = largest < TINY_ROW
     safe = tl.where(zero, float("inf"), largest)
     squares = tl.zeros([BLOCK], tl.float32)
     for start in range(0, D, BLOCK):
         column = start + lane
-        z = tl.load(Z + row * down + column * across, mask=column < D, other=0.0).to(tl.float32) / safe
+        z = tl.load(Z + row * down + column * across, mask=column < D, other=0.0).to(tl.float32)
+        z = tl.div_rn(z, safe)
         squares += z * z
     length = tl.where(zero, 1.0, tl.sqrt_rn(tl.sum(squares)))
     for start in range(0, D, BLOCK):
         column = start + lane
-        z = tl.load(Z + row * down + column * across, mask=column < D, other=0.0).to(tl.float32) / safe
+        z = tl.load(Z + row * down + column * across, mask=column < D, other=0.0).to(tl.float32)
+        z = tl.div_rn(z, safe)
         tl.store(U + row * D + column, tl.div_rn(z, length), mask=column < D)
     tl.store(inverse + row, 1.0 / (safe * length))
 

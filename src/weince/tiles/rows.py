@@ -6,6 +6,7 @@ device: sizes are those of shapes, and the temperature stays where it is.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
@@ -24,7 +25,7 @@ SCRATCH = 0
 """Similarities become their gradient where they lie."""
 USED: bool | None = None
 """True: on every device, as the interpreter of Triton allows; False: nowhere; None: on CUDA, where there is Triton."""
-ONE_BLOCK = 8192
+ONE_BLOCK = 16384
 """Columns up to which a row stays in the registers of one program."""
 BLOCK = 2048
 """Columns that a program takes at a time, where it visits a row several times."""
@@ -47,22 +48,32 @@ def _has_triton() -> bool:
     return find_spec("triton") is not None and torch.version.hip is None
 
 
-def launch(name: str, programs: int, device: torch.device, *arguments: Any, warps: int = 4, **constants: Any) -> None:
-    """One launch of a kernel."""
+def launch(
+    name: str, programs: int, device: torch.device, *given: Any, warps: int, together: int = 1, **constants: Any
+) -> None:
+    """One launch of a kernel.
+
+    Args:
+        name: of it.
+        programs: one a row.
+        device: where its tensors are.
+        *given: its arguments.
+        warps: a program.
+        together: programs that a multiprocessor has room for.
+        **constants: what it is compiled for.
+    """
     from weince.tiles import kernels
 
     kernel = getattr(kernels, name)[(programs,)]
-    constants |= {"num_warps": warps, "maxnreg": registers(warps)}
-    if device.type != "cuda":
-        kernel(*arguments, **constants)
-        return
-    with torch.cuda.device(device):
-        kernel(*arguments, **constants)
+    constants |= {"num_warps": warps, "maxnreg": registers(warps, together)}
+    elsewhere = device.type == "cuda" and device.index != torch.cuda.current_device()
+    with torch.cuda.device(device) if elsewhere else nullcontext():
+        kernel(*given, **constants)
 
 
-def registers(warps: int) -> int:
+def registers(warps: int, together: int = 1) -> int:
     """A thread, at most: all that a multiprocessor has. Left to itself the assembler takes fewer, and spills."""
-    return min(128, 2048 // warps)
+    return min(128, 2048 // (warps * together))
 
 
 def _next_power(size: int) -> int:
@@ -77,16 +88,17 @@ def _warps(block: int) -> int:
 def roles_of(here: Contest) -> tuple[Any, ...]:
     """What tells positives and negatives of some anchors, as the kernels take it."""
     positive = here.positive
-    only = positive if positive is not None and positive.ndim == 1 else None
+    only = positive.contiguous() if positive is not None and positive.ndim == 1 else None
+    itself = None if here.itself is None else here.itself.contiguous()
     mask = _mask(positive) if positive is not None and positive.ndim == 2 else None
     labels = ids = None
     if here.anchor_labels is not None and here.candidate_labels is not None:
         labels = (here.anchor_labels.long().contiguous(), here.candidate_labels.long().contiguous())
     if here.anchor_ids is not None and here.candidate_ids is not None:
         count = here.anchor_ids.shape[1]
-        ids = (here.anchor_ids.contiguous(), here.candidate_ids.contiguous(), count)
+        ids = (here.anchor_ids.contiguous(), here.candidate_ids.contiguous(), count + 1)
     ignored = None if here.ignored is None else _mask(here.ignored)
-    return only, here.itself, mask, ignored, labels, ids, here.columns - len(here.candidates)
+    return only, itself, mask, ignored, labels, ids, here.columns - len(here.candidates)
 
 
 def _mask(of: Tensor) -> tuple[Tensor, int, int]:
@@ -103,16 +115,17 @@ def measure(here: Contest, similarity: Tensor, scratch: Tensor, gate: Gate, eps:
     kept, sizes, room = fits, valid, max(1, size)
     if rule.lines:
         kept, sizes = similarity.new_empty(count, room), torch.empty(count, dtype=torch.int32, device=fits.device)
-    row = _next_power(columns) if columns <= ONE_BLOCK else 0
-    block = max(16, row // 4) if row else BLOCK
+    # Ids take registers of their own.
+    row = _next_power(columns) if columns <= ONE_BLOCK // (1 if here.anchor_ids is None else 2) else 0
+    block = max(16, min(1024, row // 4)) if row else BLOCK
     likelihood = rule.estimator == "maximum_likelihood"
     launch(
         "tails", count, similarity.device,
         similarity, similarity.stride(0), roles_of(here), columns, eps, size if alike else 0,
-        None if alike else _fraction(rule.fraction, similarity.device),
         fits, count, valid.view(torch.int8), kept, sizes, room,
-        MINIMUM=max(rule.minimum, 10), LIKELIHOOD=likelihood, MOMENTS=rule.moments, POSITIVES=gate.needs_positives,
-        LINES=rule.lines, ROW=row, BLOCK=block, warps=_warps(block),
+        FRACTION=None if alike else rule.fraction, MINIMUM=max(rule.minimum, 10), LIKELIHOOD=likelihood,
+        MOMENTS=rule.moments, POSITIVES=gate.needs_positives, LINES=rule.lines, ROW=row, BLOCK=block,
+        warps=_warps(row // 4 if row else block),
     )  # fmt: skip
     if rule.lines:
         if room <= SORTED:
@@ -128,12 +141,6 @@ def measure(here: Contest, similarity: Tensor, scratch: Tensor, gate: Gate, eps:
     return TailFit(*fits.unbind(0), valid=valid)
 
 
-@lru_cache(maxsize=16)
-def _fraction(fraction: float, device: torch.device) -> Tensor:
-    """In double precision, as `tail_size` multiplies; an argument of a kernel would be a float."""
-    return torch.full((), fraction, dtype=torch.float64, device=device)
-
-
 def mix(tail: TailFit, gate: Gate, ways: int = 1) -> Mixture:
     """`weince.gate.mix` of `ways` batches, one after the other."""
     count = len(tail.slope) // ways
@@ -146,7 +153,7 @@ def mix(tail: TailFit, gate: Gate, ways: int = 1) -> Mixture:
     launch(
         "weights", ways, mixed.device,
         (*tail[:-1], tail.valid.view(torch.int8)), mixed, ways * count, count, round(gate.quantile * (count - 1)) + 1,
-        gate.kappa_rho, gate.kappa_aic, gate.margin, gate.kappa_end, number, slope, gate.slope_max or 0.0,
+        *map(float, (gate.kappa_rho, gate.kappa_aic, gate.margin, gate.kappa_end, number, slope, gate.slope_max or 0)),
         REFERENCE=gate.needs_reference, AIC=gate.evidence in ("both", "aic"), POOL=gate.needs_pool,
         POSITIVES=gate.needs_positives, FIXED=fixed, OWN_SLOPE=own_slope, BOUNDED=gate.slope_max is not None,
         BLOCK=block, warps=_warps(block),
@@ -174,8 +181,8 @@ def conclude(
     launch(
         "conclude", count, similarity.device,
         similarity, similarity.stride(0), roles_of(here), columns, weight, slope, terms.scale, terms.eps,
-        terms.smoothing, factor, loss, counted.view(torch.int8), derivative,
-        ZERO=zero, SMOOTH=terms.smoothing > 0, DECOUPLED=terms.decoupled, BLOCK=block, warps=_warps(block),
+        terms.smoothing, None if factor is None else factor.contiguous(), loss, counted.view(torch.int8), derivative,
+        ZERO=zero, SMOOTH=terms.smoothing > 0, DECOUPLED=terms.decoupled, BLOCK=block, warps=_warps(block), together=2,
     )  # fmt: skip
     return Concluded(loss, counted, derivative)
 

@@ -29,7 +29,7 @@ __all__ = ["Gradient", "keeps", "measure_all", "sweep", "tile_rows"]
 TILE_ELEMENTS = {"cpu": 2**21, "cuda": 2**25}
 """Of one tile, by kind of device: on a CPU 8 MiB in float32, so that a dozen passes stay in the last cache; on a GPU
 enough to fill it."""
-KEPT_ELEMENTS = {"cpu": 2**24, "cuda": 2**27}
+KEPT_ELEMENTS = {"cpu": 2**24, "cuda": 2**28}
 """Of all similarities, where they are kept: on a CPU 64 MiB in float32, 4,096 anchors against as many."""
 TILE_ROWS = 64
 """At least so many anchors a tile: products of fewer rows are slow, and a tile of 64 takes no more memory than the
@@ -88,9 +88,9 @@ class Gradient(NamedTuple):
 
 
 def tile_rows(columns: int, device: str, scratch: int = passes.SCRATCH) -> int:
-    """Anchors a tile, for so many candidates; passes that need no scratch tiles have larger ones."""
-    elements = TILE_ELEMENTS if scratch else KEPT_ELEMENTS
-    return max(TILE_ROWS, elements.get(device, elements["cpu"]) // max(1, columns))
+    """Anchors a tile, for so many candidates; passes that take no tiles beside it have one twice as large."""
+    elements = TILE_ELEMENTS.get(device, TILE_ELEMENTS["cpu"]) * (1 if scratch else 2)
+    return max(TILE_ROWS, elements // max(1, columns))
 
 
 def keeps(contest: Contest) -> bool:
@@ -108,6 +108,8 @@ class _Tiles:
         self.passes: Any = row_kernels if row_kernels.usable(like) else passes
         scratch = self.passes.SCRATCH
         self.step = min(count, tile_rows(columns, like.device.type, scratch))
+        if self.kept and not scratch:
+            self.step = count
         formed, tile = (count if self.kept else self.step) * columns, scratch * self.step * columns
         taken = room(like, formed, tile)
         self.room, self.scratch = taken[0].view(-1, columns), taken[1].view(scratch, self.step, columns)
@@ -254,8 +256,8 @@ def measure_all(contest: Contest, gate: Gate, eps: float) -> TailFit:
 
 
 def _empty_tail(contest: Contest) -> TailFit:
-    *numbers, valid = (contest.anchors.new_empty(contest.choices) for _ in TailFit._fields)
-    return TailFit(*numbers, valid=valid.bool())
+    numbers = contest.anchors.new_empty(len(TailFit._fields) - 1, contest.choices)
+    return TailFit(*numbers, valid=torch.empty_like(numbers[0], dtype=torch.bool))
 
 
 def _put(tail: TailFit, rows: slice, fit: TailFit) -> None:
