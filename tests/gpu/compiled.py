@@ -7,7 +7,6 @@ test_compiled.py does some of them.
 from __future__ import annotations
 
 import csv
-import os
 import re
 import subprocess
 import sys
@@ -172,8 +171,7 @@ def compiled(launch: Launch, capability: int) -> dict[str, int]:
 
     The kernel goes the way of a launch: its arguments are bound and specialised, its constants compared.
     """
-    registers = rows.registers(launch.warps, launch.together)
-    options: dict[str, Any] = {"num_warps": launch.warps, "maxnreg": registers, "grid": (launch.programs,)}
+    options = rows.compiler_options(launch.warps, launch.together) | {"grid": (launch.programs,)}
     with patch.object(driver, "_active", _Driver(capability)):
         # What a launch compares with the last one is compared the second time.
         _, made = (
@@ -215,5 +213,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
     main()

@@ -159,6 +159,8 @@ def tails(
             s = tl.load(S + row * stride + column, mask=inside, other=0.0)
             best = tl.maximum(best, tl.where(positive, s, float("-inf")))
     negatives = tl.sum(count)
+    # A size of 1 may be known when the kernel is compiled, and no tensor.
+    size = tl.full([], 0, tl.int32) + size
     if FRACTION is not None:
         size = _tail_size(negatives, tl.full([], FRACTION, tl.float64), MINIMUM)
     there = negatives > 0
