@@ -32,6 +32,7 @@ from weince.tiles.passes import Terms
 from weince.tiles.sweep import sweep
 
 OUT = Path(__file__).parents[2] / "docs" / "kernels.csv"
+PAGE = OUT.with_name("gpu.md")
 CHIPS = {80: "A100", 90: "H100", 100: "B200"}
 COLUMNS = (
     "kernel",
@@ -195,6 +196,32 @@ def _told(assembly: str, capability: int) -> dict[str, int]:
     return {"registers": int(registers[0]), "spilled": sum(map(int, spilled))}
 
 
+def summary(rows_of: list[dict[str, str]]) -> str:
+    """What docs/gpu.md says of them: a row a kernel."""
+    lines = ["| kernel | variants | warps | " + " | ".join(f"registers, {name}" for name in CHIPS.values())
+             + " | shared memory | spilled |", "|---|" + "---:|" * (len(CHIPS) + 4)]  # fmt: skip
+    for kernel in dict.fromkeys(row["kernel"] for row in rows_of):
+        own = [row for row in rows_of if row["kernel"] == kernel]
+        registers = (max(int(row["registers"]) for row in own if row["chip"] == chip) for chip in CHIPS.values())
+        warps = sorted({int(row["warps"]) for row in own})
+        shared, spilled = (max(int(row[name]) for row in own) for name in ("shared", "spilled"))
+        cells = (
+            f"`{kernel}`",
+            len(own) // len(CHIPS),
+            f"{warps[0]} to {warps[-1]}",
+            *(f"up to {r}" for r in registers),
+        )
+        cells = (*map(str, cells), f"up to {shared:,} bytes", str(spilled))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def told() -> list[dict[str, str]]:
+    """The rows of docs/kernels.csv."""
+    with OUT.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def main() -> None:
     """All of them, row by row."""
     capabilities = [int(word) for word in sys.argv[1:]] or list(CHIPS)
@@ -210,6 +237,9 @@ def main() -> None:
                 row |= {"capability": capability, "chip": CHIPS[capability], "version": triton.__version__}
                 writer.writerow(row | compiled(one, capability))
             file.flush()
+    begin, end = "<!-- kernels: begin -->", "<!-- kernels: end -->"
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
+    PAGE.write_text(f"{before}{begin}\n{summary(told())}\n{end}{rest.partition(end)[2]}", encoding="utf-8")
 
 
 if __name__ == "__main__":
