@@ -10,6 +10,9 @@ import torch
 
 import weince.loss
 
+# Scripts that import Triton, without doctests.
+collect_ignore = ["gpu/compiled.py", "gpu/interpreted.py"]
+
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
