@@ -31,7 +31,7 @@ def agreements(*parts: str, seconds: int = 230) -> list[int]:
     "numbers",
     [
         {"settings": 21},
-        {"gates": 28},
+        {"gates": 14},
         {"options": 13, "compiled": 2},
         {"several_tiles": 6, "sizes": 8, "units": 25},
         {"surrounded": 3, "edges": 24, "embeddings": 6, "modules": 1},
