@@ -8,8 +8,9 @@ from scipy.stats import beta, expon, genpareto, norm
 
 from weince.extremes.curves import curves, mean_excess
 from weince.extremes.dependence import Dyads
-from weince.extremes.domain import fit_tail_at, judge, stability
+from weince.extremes.domain import fit_tail_at, stability
 from weince.extremes.geometry import alignment, uniformity
+from weince.extremes.verdict import judge
 
 
 def sphere_pairs(rows: int, width: int, seed: int):
@@ -53,11 +54,11 @@ def test_the_cap_is_found_where_the_tail_is_near_it_and_not_where_it_is_far():
     near, dyads = sphere_pairs(1500, 6, seed=1)
     verdict = judge(stability(near, dyads, 5000), near[0])
     assert verdict.kind == "cap"
-    assert "holds the cap 1" in verdict.text
+    assert "ends near the cap 1 over this threshold" in verdict.text
     # The same points, drawn in to half their similarity: their tail ends at 0.5.
     verdict = judge(stability(near / 2, dyads, 5000), near[0] / 2)
     assert verdict.kind == "short"
-    assert "ends at 0.50, below the cap 1: " in verdict.text
+    assert "ends at 0.50 over this threshold, " in verdict.text
 
 
 def test_slope_of_a_power_law_that_ends_at_the_cap():

@@ -23,9 +23,10 @@ from weince.diagnosis.labels import Known, codes, read_labels
 from weince.diagnosis.question import Question
 from weince.extremes.curves import Curves, MeanExcess, curves, mean_excess
 from weince.extremes.dependence import Dyads
-from weince.extremes.domain import Tail, Verdict, judge, stability
+from weince.extremes.domain import Tail, stability
 from weince.extremes.geometry import alignment, uniformity
 from weince.extremes.search import Excluded, Found, search
+from weince.extremes.verdict import Verdict, judge
 from weince.gate import Gate, mix
 from weince.shell.errors import UserError
 from weince.shell.provenance import provenance

@@ -12,7 +12,7 @@ correction of arXiv:2606.00262 assumes.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,28 +34,15 @@ from weince.extremes.gpd import (
     shape_interval,
 )
 
-__all__ = ["Estimate", "Kind", "Tail", "Verdict", "exponential_test_of_pairs", "fit_tail_at", "judge", "stability"]
+__all__ = ["CAP", "Estimate", "Tail", "exponential_test_of_pairs", "fit_tail_at", "stability"]
 
 Array = NDArray[np.float64]
 
 CAP = 1.0
-LEVEL = 0.05
-NO_PROMISE = (
-    "It does not tell whether WEINCE would beat InfoNCE: where both were compared, tails that hold the cap went with "
-    "gains and with losses. `weince compare` measures it."
-)
-"""Said with every verdict (experiments/predict_gain.csv)."""
-NEAR_ENOUGH = 0.1
-"""An interval of the end holds the cap when it comes as near as this share of 1 - u: with many pairs, intervals exclude
-the cap for a bias of the third digit."""
-FEW_ROWS = 50
-"""Below so many rows the variance over rows is itself badly known."""
 SIMULATIONS = 10_000
 """Of the null distribution of small tails; p-values are no smaller than their inverse there."""
 LEAST = 100
 """Exceedances of the smallest tail that is fitted."""
-
-Kind = Literal["cap", "short", "beyond", "unsettled", "exponential", "heavy"]
 
 
 class Estimate(NamedTuple):
@@ -108,22 +95,6 @@ class Tail(NamedTuple):
     def best(self) -> Estimate:
         """The estimate that speaks for this tail."""
         return self.likelihood if self.regular else self.moments
-
-
-class Verdict(NamedTuple):
-    """What the tail is, in one word and in plain ones.
-
-    Attributes:
-        kind: "cap": it ends, and the cap lies within the interval of its end; "short": it ends below the cap;
-            "beyond": it ends, but fitted beyond the cap, where no similarity is; "unsettled": the end still moves with
-            the threshold; "exponential": nothing speaks against an exponential tail; "heavy": heavier than that.
-        text: one sentence.
-        notes: what to know beside it.
-    """
-
-    kind: Kind
-    text: str
-    notes: list[str]
 
 
 def fit_tail_at(similarity: Array, dyads: Dyads | None, n: int) -> Tail:
@@ -238,92 +209,3 @@ def stability(similarity: Array, dyads: Dyads | None, most: int, steps: int = 9)
         if similarity[0] - similarity[n - 1] > 1e-6:  # otherwise nothing but rounding is left
             tails.append(fit_tail_at(similarity, dyads, n))
     return tails
-
-
-def judge(tails: list[Tail], largest: float) -> Verdict:
-    """The verdict on the lowest threshold's tail, after a look at a higher one.
-
-    Args:
-        tails: as from `stability`.
-        largest: similarity of all pairs.
-    """
-    tail = tails[0]
-    best, end = tail.best, tail.best.endpoint_interval
-    deeper = next((other for other in tails if other.n <= tail.n / 4), None)
-    shape = f"xi = {best.shape:.2f} [{best.shape_interval.low:.2f}, {best.shape_interval.high:.2f}]"
-    ends = f"endpoint {_place(best.endpoint)} [{_place(end.low)}, {_place(end.high)}]"
-    settled = deeper is None or _holds(deeper, CAP)
-    kind: Kind
-    undecided = tail.test.p_value > LEVEL or np.isinf(best.endpoint)
-    if undecided and best.shape_interval.low > 0:
-        kind = "heavy"
-        text = f"Heavier than exponential, {shape}: no sign of an end. Look for clusters of near-duplicates."
-    elif undecided:
-        kind = "exponential"
-        told = -2 * norm.ppf(0.95) * np.sqrt(best.inflation / tail.n)
-        text = (
-            f"No evidence against an exponential tail at this sample size: {shape}, p = {tail.test.p_value:.2g}. "
-            f"A tail of xi = {told:.2f} would have been told from it about 95 times in 100."
-        )
-    elif _holds(tail, CAP) and settled:
-        kind, text = (
-            "cap",
-            f"Finite endpoint, {shape}, {ends}, holds the cap 1: a power law of the shortfall fits this tail.",
-        )
-    elif deeper is not None and settled != _holds(tail, CAP) and (not settled or not _holds(deeper, best.endpoint)):
-        kind = "unsettled"
-        low, high = deeper.best.endpoint_interval
-        text = (
-            f"Finite endpoint, {shape}, {ends}, but the end moves with the threshold: over {_place(deeper.threshold)} "
-            f"it is {_place(deeper.best.endpoint)} [{_place(low)}, {_place(high)}]. "
-            "Not settled whether it ends at the cap 1."
-        )
-    elif end.high < CAP:
-        kind, text = (
-            "short",
-            f"Bounded, but ends at {_short(best.endpoint)}, below the cap 1: {shape}, {ends}.",
-        )
-    else:
-        kind = "beyond"
-        text = (
-            f"Finite endpoint, {shape}, {ends}: the fit ends beyond 1, where no similarity is. Over this threshold the "
-            "tail is not yet that of its end; nothing speaks for a power law at the cap."
-        )
-    return Verdict(kind, text, _notes(tail, deeper, largest))
-
-
-def _notes(tail: Tail, deeper: Tail | None, largest: float) -> list[str]:
-    notes = [
-        f"The largest similarity of a negative is {_place(largest)}; the tail is what lies over "
-        f"{_place(tail.threshold)}: {tail.n:,} pairs, which rest on {tail.rows:,.0f} rows."
-    ]
-    if not tail.regular:
-        notes.append(
-            f"Maximum likelihood finds xi = {tail.likelihood.shape:.2f}, at or below -0.5, where it has no normal "
-            "limit: moments speak instead."
-        )
-    if tail.rows < FEW_ROWS:
-        notes.append(f"The tail rests on {tail.rows:.0f} rows: its intervals are too narrow. Look for clusters.")
-    if deeper is not None:
-        low, high = deeper.best.endpoint_interval
-        notes.append(
-            f"Over the higher threshold {_place(deeper.threshold)} ({deeper.n:,} pairs): xi = {deeper.best.shape:.2f}, "
-            f"endpoint {_place(deeper.best.endpoint)} [{_place(low)}, {_place(high)}]."
-        )
-    return [*notes, NO_PROMISE]
-
-
-def _holds(tail: Tail, place: float) -> bool:
-    low, high = tail.best.endpoint_interval
-    margin = NEAR_ENOUGH * (CAP - tail.threshold)
-    return low - margin <= place <= high + margin
-
-
-def _place(value: float) -> str:
-    if np.isinf(value):
-        return "none"
-    return f"{value:.3f}" if abs(CAP - value) >= 0.0005 else f"{value:.5f}"  # which side of the cap
-
-
-def _short(value: float) -> str:
-    return f"{value:.2f}" if value < 0.99 else _place(value)

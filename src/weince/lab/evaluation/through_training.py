@@ -153,7 +153,7 @@ def _summary(rows: list[dict[str, Any]], folder: Path, images: int) -> dict[str,
         sentences.append(
             f"{NAMES[run.loss]} at {run.temperature:g}, seed {run.seed}: xi {first['shape']:.2f} after epoch "
             f"{first['epoch']}, {last['shape']:.2f} after {last['epoch']}; the median hardest negative is "
-            f"{first['nearness']:.3g}, then {last['nearness']:.3g} below 1; the tail holds the cap at {len(caps)} of "
+            f"{first['nearness']:.3g}, then {last['nearness']:.3g} below 1; the tail ends near 1 at {len(caps)} of "
             f"{count(sum(row['run'] == slug for row in rows), 'kept epoch')}."
         )
     return {
