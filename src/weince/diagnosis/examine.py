@@ -169,11 +169,14 @@ def examine(
     similarity = found.pool.similarity.astype(np.float64)
     others_from = 0 if one else queries.shape[0]
     dyads = Dyads(chosen[found.pool.anchor], found.pool.candidate + others_from)
+    if ids is not None:  # near-copies are drawn together: what is drawn anew is an id, with all of its rows
+        dyads = Dyads(ids.query_codes[dyads.first], ids.corpus_codes[found.pool.candidate])
     tails = stability(similarity, dyads, len(similarity) - 1)
     if not tails:
         raise UserError(
             f"Parameter `file`: {question.file} should hold rows that differ. The {len(similarity):,} largest "
-            f"similarities are all {similarity[0]:.6f} to six digits: the model has collapsed."
+            f"similarities are {similarity[-1]:.6f} to {similarity[0]:.6f}, nearly all tied: rows of few values, or a "
+            "model that has collapsed."
         )
     measured = _measured(chosen, found, question)
     background = anchors @ others.T
