@@ -8,6 +8,7 @@ from scipy.stats import genpareto, norm
 
 from weince.extremes.dependence import Dyads, covariance
 from weince.extremes.domain import exponential_test_of_pairs, fit_tail_at
+from weince.extremes.gpd import shape_told
 
 
 def test_it_is_the_sum_over_all_pairs_of_pairs_that_share_a_row():
@@ -86,3 +87,17 @@ def test_size_and_power_of_the_test_on_pairs_that_share_rows():
     assert np.mean([rejected(0.0, True) for _ in range(400)]) <= 0.083
     assert np.mean([rejected(0.0, False) for _ in range(400)]) >= 0.2
     assert np.mean([rejected(-0.2, True) for _ in range(100)]) >= 0.95
+
+
+def test_what_the_exponential_verdict_says_would_be_told_is_told():
+    """The shape that is named where rows are shared: told 80 to 96 times in 100; half of it, below 60."""
+    generator = np.random.default_rng(4)
+
+    def tail(shape: float):
+        similarity, dyads = drawn(generator, 60, 0.3, shape)
+        return fit_tail_at(similarity, dyads, len(dyads.first))
+
+    named = float(np.median([shape_told(one.test, one.n) for one in (tail(0.0) for _ in range(20))]))
+    power, of_half = (np.mean([tail(shape).test.p_value <= 0.05 for _ in range(120)]) for shape in (named, named / 2))
+    assert 0.80 <= power <= 0.96
+    assert of_half < 0.6

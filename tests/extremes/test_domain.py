@@ -128,3 +128,14 @@ def test_alignment_and_uniformity_of_known_points():
     # On S^2, |z - z'|^2 = 2 - 2s with s uniform in [-1, 1]: log of (1 - e^-8) / 8.
     assert uniformity(s) == pytest.approx(np.log((1 - np.exp(-8)) / 8), abs=0.01)
     assert alignment(np.array([1.0, 1.0])) == 0
+
+
+def test_moments_put_no_end_below_the_largest_exceedance():
+    """Uniform exceedances and one beyond them: moments alone would end the tail near 1, below what was seen."""
+    y = np.append(np.random.default_rng(0).random(400), 1.3)
+    s = np.append(-np.sort(-y), 0.0) - 0.5
+    moments = fit_tail_at(s, None, len(y)).moments
+    assert moments.endpoint == pytest.approx(0.8)
+    assert moments.endpoint_interval.low >= 0.8 - 1e-12
+    assert moments.shape < -0.5  # and u - sigma / xi would be below
+    assert -0.5 - moments.scale / moments.shape < 0.75

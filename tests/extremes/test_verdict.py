@@ -14,10 +14,12 @@ from weince.extremes.verdict import judge
 NONE = math.inf
 
 
-def made(shape=(-0.32, -0.3, -0.28), end=(0.99, 1.0, 1.01), p=1e-9, n=1000, u=0.8, rows=500.0, inflation=4.0) -> Tail:
+def made(
+    shape=(-0.32, -0.3, -0.28), end=(0.99, 1.0, 1.01), p=1e-9, n=1000, u=0.8, rows=500.0, inflation=4.0, values=1000
+) -> Tail:
     """A tail with these fits: (low, estimate, high) of xi and of the end."""
-    best = Estimate(shape[1], 0.1, 0.01, Interval(shape[0], shape[2]), end[1], Interval(end[0], end[2]), inflation)
-    return Tail(u, n, rows, best, best, True, Test(9.0, p, False), 3.0)
+    best = Estimate(shape[1], 0.1, 0.01, Interval(shape[0], shape[2]), end[1], Interval(end[0], end[2]), 9.0)
+    return Tail(u, n, rows, values, best, best, True, Test(9.0, p, False, inflation), 3.0)
 
 
 def deeper(end=(0.98, 1.0, 1.02), n=250, u=0.9) -> Tail:
@@ -26,6 +28,10 @@ def deeper(end=(0.98, 1.0, 1.02), n=250, u=0.9) -> Tail:
 
 # Over u = 0.8 a fourth of 1 - u is 0.05 and a tenth is 0.02; over u = 0.9 a tenth is 0.01.
 BRANCHES = {
+    # few values
+    "a lattice": ("unsettled", made(values=49), deeper()),
+    "not quite a lattice": ("cap", made(values=50), deeper()),
+    "a lattice, whatever its fit": ("unsettled", made((0.1, 4.5, 9.0), p=0.9, values=9), deeper()),
     # it ends near the cap
     "cap": ("cap", made(), deeper()),
     "cap, the interval from one edge of the band to the other": ("cap", made(end=(0.951, 1.0, 1.049)), deeper()),
@@ -97,7 +103,11 @@ def test_a_sentence_says_no_more_than_its_interval():
     short = judge([made(end=(0.994, 0.995, 0.99501), u=0.96), deeper((0.994, 0.995, 0.99501), u=0.97)], 0.97)
     assert short.kind == "unsettled"  # 1 - u is 0.04: 0.995 is within a fourth of it, and not within a tenth
     assert judge([made(end=(0.9995, 0.99976, 0.9999)), deeper()], 0.97).text.count("0.99976") == 1  # which side of 1
-    assert judge([made(p=0.051)], 0.97).text.startswith("No evidence against an exponential tail over this threshold")
+    level = judge([made(p=0.051)], 0.97).text
+    assert level.startswith("No evidence against an exponential tail over this threshold")
+    # 2 * 1.645 * sqrt(4 / 1000) = 0.208, with the test's own inflation; 0.208 / (1 - 2 * 0.208) = 0.36.
+    assert "One of xi = -0.36 would have been told from it about 9 times in 10." in level
+    assert "hardly have told any other" in judge([made(p=0.051, inflation=20.0)], 0.97).text
 
 
 def test_notes_say_what_the_tail_rests_on():

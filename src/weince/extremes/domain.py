@@ -42,7 +42,13 @@ CAP = 1.0
 SIMULATIONS = 10_000
 """Of the null distribution of small tails; p-values are no smaller than their inverse there."""
 LEAST = 100
-"""Exceedances of the smallest tail that is fitted."""
+"""Exceedances of the smallest tail that is fitted, where no ties stand in the way."""
+FEWEST = 10
+"""Exceedances below which nothing can be fitted."""
+ROUNDING = 1e-6
+"""Similarities as near as this are one value."""
+TIE = 0.01
+"""Share of a tail's pairs from which a tied value counts: fewer change no fit."""
 
 
 class Estimate(NamedTuple):
@@ -76,6 +82,7 @@ class Tail(NamedTuple):
         threshold: u, a similarity.
         n: exceedances.
         rows: how many rows they rest on, see `Dyads.rows`.
+        values: how many different similarities they are.
         likelihood, moments: both estimates.
         regular: whether maximum likelihood has its normal limit (xi > -0.5); where not, moments speak.
         test: of xi = 0 against xi < 0.
@@ -85,6 +92,7 @@ class Tail(NamedTuple):
     threshold: float
     n: int
     rows: float
+    values: int
     likelihood: Estimate
     moments: Estimate
     regular: bool
@@ -103,9 +111,11 @@ def fit_tail_at(similarity: Array, dyads: Dyads | None, n: int) -> Tail:
     Args:
         similarity: of pairs, descending, more than n.
         dyads: the rows of each; None for independent similarities.
-        n: exceedances; the next one is the threshold.
+        n: exceedances; the next one is the threshold, or half-way to it where the smallest exceedances are tied.
     """
     threshold = float(similarity[n])
+    if _tied(similarity, n) > max(2, TIE * n):
+        threshold = float((similarity[n - 1] + similarity[n]) / 2)
     y = similarity[:n] - threshold
     dyads = None if dyads is None else dyads.top(n)
     likelihood, moments = likelihood_fit(y), moment_fit(y)
@@ -114,6 +124,7 @@ def fit_tail_at(similarity: Array, dyads: Dyads | None, n: int) -> Tail:
         threshold,
         n,
         2.0 * n if dyads is None else dyads.rows,
+        1 + int(np.count_nonzero(similarity[: n - 1] - similarity[1:n] > _rounding(similarity))),
         _by_likelihood(likelihood, y, dyads, threshold),
         _by_moments(moments, y, dyads, threshold),
         regular,
@@ -201,11 +212,31 @@ def stability(similarity: Array, dyads: Dyads | None, most: int, steps: int = 9)
         similarity: as in `fit_tail_at`.
         dyads: as there.
         most: exceedances at the lowest threshold.
-        steps: thresholds; counts of exceedances are even on a logarithmic scale, down to 100.
+        steps: thresholds; counts of exceedances are even on a logarithmic scale, down to 100, and smaller where a
+            threshold would fall among tied similarities.
     """
     sizes = np.unique(np.geomspace(most, min(LEAST, most), steps).round().astype(int))[::-1]
     tails = []
-    for n in map(int, sizes):
-        if similarity[0] - similarity[n - 1] > 1e-6:  # otherwise nothing but rounding is left
+    for n in dict.fromkeys(_between_ties(similarity, int(size)) for size in sizes):
+        if n >= FEWEST and similarity[0] - similarity[n - 1] > ROUNDING:  # otherwise nothing but rounding is left
             tails.append(fit_tail_at(similarity, dyads, n))
     return tails
+
+
+def _between_ties(similarity: Array, n: int) -> int:
+    """The largest tail of at most n that splits no tie; a pair may stand there twice, once from either end."""
+    rounding = _rounding(similarity)
+    if similarity[n - 1] - similarity[n] > rounding:
+        return n
+    above = _tied(similarity, n)
+    tied = above + int(np.count_nonzero(similarity[n - 1] - similarity[n:] <= rounding))
+    return n - above if tied > max(2, TIE * n) else n
+
+
+def _tied(similarity: Array, n: int) -> int:
+    """How many of the first n have the value of the last of them."""
+    return int(np.count_nonzero(similarity[:n] - similarity[n - 1] <= _rounding(similarity)))
+
+
+def _rounding(similarity: Array) -> float:
+    return min(ROUNDING, 1e-4 * float(similarity[0] - similarity[-1]))

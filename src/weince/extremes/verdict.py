@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy.stats import norm
 
 from weince.extremes.domain import CAP, Tail
+from weince.extremes.gpd import shape_told
 
 __all__ = ["Kind", "Verdict", "judge"]
 
@@ -29,6 +29,8 @@ nothing."""
 NEAR = 0.1
 """An interval reaches a place when it comes as near to it as this share of 1 - u: with many pairs, intervals exclude
 the true end for a bias of the third digit."""
+FEW_VALUES = 50
+"""A tail of fewer different similarities is a lattice: no continuous law fits it."""
 FEW_ROWS = 50
 """Below so many rows the variance over rows is itself badly known."""
 NO_PROMISE = (
@@ -67,8 +69,18 @@ def judge(tails: list[Tail], largest: float) -> Verdict:
     tail = tails[0]
     # A fourth of the pairs; of a tail too small for that, the smallest that is fitted.
     deeper = next((other for other in tails[1:] if other.n <= tail.n / 4), tails[-1] if len(tails) > 1 else None)
-    kind, text = _without_end(tail) or _end(tail, deeper)
+    kind, text = _lattice(tail) or _without_end(tail) or _end(tail, deeper)
     return Verdict(kind, text, _notes(tail, deeper, largest))
+
+
+def _lattice(tail: Tail) -> tuple[Kind, str] | None:
+    """What is said of a tail of few values."""
+    if tail.values >= FEW_VALUES:
+        return None
+    return "unsettled", (
+        f"The tail {_over(tail)}, holds only {tail.values} different similarities in {tail.n:,} pairs, as codes of few "
+        "values do: no continuous law fits it, so nothing is said of its end."
+    )
 
 
 def _without_end(tail: Tail) -> tuple[Kind, str] | None:
@@ -79,11 +91,11 @@ def _without_end(tail: Tail) -> tuple[Kind, str] | None:
     if undecided and best.shape_interval.low > 0:
         return "heavy", f"Heavier than exponential {over}: {shape}, no sign of an end. Look for near-duplicates."
     if undecided:
-        told = -2 * norm.ppf(0.95) * np.sqrt(best.inflation / tail.n)
+        told = shape_told(tail.test, tail.n, LEVEL)
+        seen = f"One of xi = {told:.2f} would have been told from it about 9 times in 10."
         return "exponential", (
             f"No evidence against an exponential tail {over}, from so many pairs: {shape}, "
-            f"p = {tail.test.p_value:.2g}. "
-            f"A tail of xi = {told:.2f} would have been told from it about 95 times in 100."
+            f"p = {tail.test.p_value:.2g}. " + (seen if told > -1 else "They could hardly have told any other from it.")
         )
     if best.shape_interval.high >= LIGHT:
         return "light", (
