@@ -1,4 +1,4 @@
-"""Which evidence opens the gate best: the paper's two factors, each alone, the calibrated one, or none.
+"""Which evidence opens the gate best: the paper's two factors, each alone, that of the fitted end, or none.
 
     python experiments/evidence.py PATH/TO/DATA --data cifar10|tiny-imagenet [--seeds 7 21 63]
 

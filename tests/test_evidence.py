@@ -1,4 +1,4 @@
-"""The calibrated evidence: its null distribution, its size and power, and what it says of tails whose end is known."""
+"""The evidence of the end: its null distribution, its size and power, and what it says of tails whose end is known."""
 
 from __future__ import annotations
 
@@ -47,6 +47,24 @@ def test_the_null_moments_are_exact():
         assert (fit.points == n).all()
         assert fit.dispersion.mean().item() == pytest.approx(2, abs=4 * (null / 20_000) ** 0.5)
         assert fit.dispersion.var().item() == pytest.approx(null, rel=0.12)  # its own error, from the fourth moment
+
+
+@pytest.mark.parametrize(("mean", "spread", "opens"), [(0.0, 0.2, True), (0.5, 0.1, True), (0.0, 0.1, False)])
+def test_normal_scores_open_it_where_their_fitted_end_lies_about_the_cap(mean: float, spread: float, opens: bool):
+    """They have no end: what the documents say that the gate does not tell. Weights 0.98, 0.98 and 0.00."""
+    normal = torch.randn(512, 512, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    found = float(weights((mean + spread * normal).clamp_max(1)).mean())
+    assert found > 0.9 if opens else found < 0.05
+
+
+@pytest.mark.parametrize(("width", "opens"), [(8, True), (64, False)])
+def test_uniform_points_open_it_in_low_dimensions_alone(width: int, opens: bool):
+    """All of them end at 1."""
+    z = torch.randn(512, width, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    z = torch.nn.functional.normalize(z, dim=1)
+    s = (z @ z.T)[~torch.eye(512, dtype=torch.bool)].reshape(512, 511)
+    found = float(weights(s).mean())
+    assert found > 0.9 if opens else found < 0.05
 
 
 @pytest.mark.parametrize("law", EXPONENTIAL.values(), ids=EXPONENTIAL)

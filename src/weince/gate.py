@@ -36,10 +36,10 @@ class Gate:
         quantile: q of rho_0, in (0, 1].
         tail_fraction: share of the negatives that makes the tail, in (0, 1].
         tail_min: at least this many of them, >= 1.
-        evidence: "both" (paper), "nearness" or "aic" for one factor alone; "endpoint" for a calibrated one in the place
-            of both, which asks whether the batch's tails end at the cap (`weince.evidence`), "nearness*endpoint" for it
-            in the place of "aic", "beaten*endpoint" for it while most positives are beaten by a negative
-            (`weince.evidence.beaten_weight`); or a number in [0, 1]: that weight for every anchor.
+        evidence: "both" (paper), "nearness" or "aic" for one factor alone; "endpoint" in the place of both: whether the
+            end fitted to the batch's tails lies about the cap (`weince.evidence` says what that does not tell),
+            "nearness*endpoint" for it in the place of "aic", "beaten*endpoint" for it while most positives are beaten
+            by a negative (`weince.evidence.beaten_weight`); or a number in [0, 1]: that weight for every anchor.
         slope: "anchor" (paper: the anchor's own fitted beta; an anchor without a valid fit gets weight 0), "unit"
             (released code: 1 for all) or a number >= 0: that slope for all.
         slope_max: upper bound on the slope, > 0, or None. Bounds the pull of near-duplicate negatives.
@@ -129,9 +129,9 @@ INFONCE = Gate(evidence=0.0, slope=1.0)
 PAPER = Gate()
 """WEINCE as the paper has it: weight from nearness and AIC, slope from a line."""
 ENDPOINT = Gate(evidence="endpoint")
-"""The weight asks whether the batch's tails end at the cap: a calibrated test in the place of nearness and AIC."""
+"""The weight asks whether the end fitted to the batch's tails lies about the cap, in the place of nearness and AIC."""
 CAUTIOUS = Gate(evidence="beaten*endpoint", slope_max=8.0)
-"""InfoNCE, but where the batch's tails end at the cap *and* most positives are still beaten by a negative."""
+"""InfoNCE, but where the end fitted to the batch's tails lies about the cap *and* most positives are still beaten."""
 WEIBIT = Gate(evidence=1.0, slope_estimator="maximum_likelihood")
 """No temperature: weight 1, slope by maximum likelihood. An anchor without a fit is InfoNCE, at the given one."""
 
