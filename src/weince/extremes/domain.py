@@ -6,6 +6,8 @@ takes the variance that rows drawn anew would give (`dependence.py`).
 
     endpoint = u - sigma / xi,    xi < 0
 
+Thresholds split no tie. What is said of the fits is in `verdict.py`.
+
 Source: peaks over a threshold, as in `gpd.py`; similarity is bounded by 1, so an endpoint at 1 is what the shortfall
 correction of arXiv:2606.00262 assumes.
 """
