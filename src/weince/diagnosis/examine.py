@@ -50,7 +50,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class Anchors(NamedTuple):
-    """What the loss measures of each anchor, with all rows as its candidates; (A,) or (A, K).
+    """What the loss's fit measures of each anchor, with all rows as its candidates, not a batch; (A,) or (A, K).
 
     Attributes:
         row: of the anchor.
@@ -289,8 +289,9 @@ def _remarks(queries: Embeddings, corpus: Embeddings, found: Found, measured: An
     if found.duplicates_in_all:
         remarks.append(f"{count(found.duplicates_in_all, 'pair')} of duplicates (1 - s < {SAME_THING:g}), left out.")
     remarks.append(
-        f"The loss would give these anchors a mean weight of {measured.weight.mean():.2f}. Its nearness compares "
-        "anchors with each other, so about a fifth are above a half in every batch: that share is no evidence."
+        f"The loss would give these anchors a mean weight of {measured.weight.mean():.2f} against all rows; in a batch "
+        "slopes are smaller and hardest negatives farther. Its nearness compares anchors with each other, so about a "
+        "fifth are above a half in every batch: that share is no evidence."
     )
     return remarks
 

@@ -76,7 +76,7 @@ def print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
         console.print("[dim]m: by moments, where maximum likelihood has no normal limit.[/dim]")
     measured = d.summary["loss"]
     console.print(
-        f"Anchors: slope {measured['slope_likelihood']['median']:.2f} "
+        f"Anchors, against all rows: slope {measured['slope_likelihood']['median']:.2f} "
         f"({measured['slope_likelihood']['q05']:.2f} to {measured['slope_likelihood']['q95']:.2f}), "
         f"local dimension {2 * measured['slope_likelihood']['median']:.1f}, nearness "
         f"{measured['nearness']['median']:.3g}, effective temperature "
@@ -117,7 +117,7 @@ def _anchor_rows(d: Diagnosis) -> list[dict[str, Any]]:
 
 def _threshold_rows(tails: list[Tail]) -> list[dict[str, Any]]:
     return [
-        {"threshold": t.threshold, "pairs": t.n, "rows": round(t.rows, 1), "regular": t.regular}
+        {"threshold": t.threshold, "pairs": t.n, "rows": round(t.rows, 1), "values": t.values, "regular": t.regular}
         | _estimate("likelihood", t.likelihood)
         | _estimate("moments", t.moments)
         | {"statistic": t.test.statistic, "p_value": t.test.p_value, "cap_slope": t.cap_slope}
