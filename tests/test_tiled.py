@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -184,6 +185,16 @@ def test_selection_is_topk_value_for_value():
 
 def test_rows_of_a_tile_follow_the_number_of_candidates():
     assert [tile_rows(m, "cpu") for m in (512, 4096, 65536, 10**7)] == [4096, 512, 64, 64]
+
+
+def test_the_room_of_a_gpu_is_what_the_documents_say():
+    """Similarities that one GPU of 8 holds, two towers: kept, or a tile of them."""
+    told = (Path(__file__).parents[1] / "docs" / "distributed.md").read_text(encoding="utf-8")
+    for batch in (2**15, 2**18, 2**20):
+        kept = batch // 8 * batch <= weince.tiles.sweep.KEPT_ELEMENTS["cuda"]
+        rows = batch // 8 if kept else tile_rows(batch, "cuda", scratch=0)
+        row = next(line for line in told.splitlines() if line.startswith(f"| {batch:,} |"))
+        assert row.split(" | ")[2] == f"{4 * rows * batch / 2**30:.2f} GiB"
 
 
 class Largest(TorchDispatchMode):

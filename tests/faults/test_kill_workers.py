@@ -102,7 +102,7 @@ def postgres():
 
 
 @pytest.mark.timeout(1500)
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", [pytest.param("sqlite", marks=pytest.mark.exhaustive), "postgresql"])
 def test_every_trial_is_finished_once(kind, plan, undisturbed, tmp_path, request, capsys):
     server = request.getfixturevalue("postgres") if kind == "postgresql" else None
     url = server.url if server else f"{kind}:///{tmp_path / 'trials.db'}"

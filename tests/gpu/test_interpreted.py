@@ -30,11 +30,10 @@ def agreements(*parts: str, seconds: int = 230) -> list[int]:
 @pytest.mark.parametrize(
     "numbers",
     [
-        {"settings": 21},
-        {"gates": 14},
-        {"options": 13, "compiled": 2},
+        {"settings": 11, "options": 6},
+        {"gates": 14, "compiled": 2},
         {"several_tiles": 6, "sizes": 8, "units": 25},
-        {"surrounded": 3, "edges": 24, "embeddings": 6, "modules": 1},
+        {"surrounded": 3, "edges": 24, "modules": 1},
     ],
     ids=lambda numbers: ", ".join(numbers),
 )
@@ -44,6 +43,8 @@ def test_kernels_are_no_less_exact_than_the_readable_passes(numbers: dict[str, i
 
 @pytest.mark.exhaustive
 @pytest.mark.timeout(3000)
-@pytest.mark.parametrize("part", ["every_setting", "every_row"])
-def test_kernels_are_no_less_exact_anywhere(part: str):
-    assert agreements(part, seconds=2900)[0] > 70
+@pytest.mark.parametrize(
+    ("part", "least"), [("every_setting", 71), ("every_row", 71), ("more_options", 7), ("embeddings", 6)]
+)
+def test_kernels_are_no_less_exact_anywhere(part: str, least: int):
+    assert agreements(part, seconds=2900)[0] >= least

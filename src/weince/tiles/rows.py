@@ -31,6 +31,8 @@ BLOCK = 2048
 """Columns that a program takes at a time, where it visits a row several times."""
 SORTED = 1024
 """Tails up to which one program sorts a row; a longer one is sorted by PyTorch."""
+LOGITS = 1024
+"""Columns at a time where logits are formed: with twice as many, some gates and options spill registers."""
 LINES = 256
 """Points of a tail at a time, in double precision."""
 FITS = len(TailFit._fields) - 1
@@ -182,7 +184,7 @@ def conclude(
     derivative = similarity.new_empty(count) if of_scale and factor is not None else None
     zero = not isinstance(mixture.weight, Tensor) and mixture.weight == 0.0
     weight, slope = (loss if zero else _each(value, loss) for value in mixture)
-    block = min(BLOCK, _next_power(columns))
+    block = min(LOGITS, _next_power(columns))
     launch(
         "conclude", count, similarity.device,
         similarity, similarity.stride(0), roles_of(here), columns, weight, slope, terms.scale, terms.eps,
