@@ -11,7 +11,7 @@ import torch
 import weince.loss
 
 # Scripts that import Triton, without doctests.
-collect_ignore = ["gpu/compiled.py", "gpu/interpreted.py"]
+collect_ignore = ["row_kernels/compiled.py", "row_kernels/interpreted.py"]
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -72,6 +72,7 @@ def alone(tmp_path_factory, worker_id):
     return output / "digits"
 
 
+@pytest.mark.exhaustive
 def test_a_comparison_of_two_processes_says_what_one_says(alone, tmp_path):
     done = finished(*COMPARED, "--output", tmp_path, count=2)
     assert done.returncode == 0, done.stderr[-3000:]

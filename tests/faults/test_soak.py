@@ -56,6 +56,7 @@ def loss_of(draw, a, b):
     return RetrievalLoss(**options)(a, b, b.detach().flip(0)[: draw.randint(1, len(b))])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(1800)
 def test_soak(capsys):
     draw, generator = random.Random(1), torch.Generator().manual_seed(1)

@@ -26,7 +26,9 @@ NO_ID = tl.constexpr(-(2**63))
 @triton.jit
 def _columns(roles, row, column, inside):
     """Which of some columns are positives and which negatives of the anchor of a row."""
-    only, itself, mask, ignored, labels, ids, own = roles
+    only, itself, mask, ignored, labels, ids, before = roles
+    # Negated, for a 1 would be known when this is compiled, which older compilers lose in a loop; so would a count.
+    own = -before
     positive = column < 0
     hidden = column < 0
     if only is not None:
@@ -48,7 +50,6 @@ def _columns(roles, row, column, inside):
     out = positive | hidden
     if ids is not None:
         of_anchors, of_candidates, beyond = ids
-        # One more than there are: a 1 would be known when this is compiled, which older compilers lose in a loop.
         count = beyond - 1
         for each in range(count):
             mine = tl.load(of_anchors + row * count + each)

@@ -1,7 +1,7 @@
 """The passes over a tile on a GPU: what `weince.tiles.passes` computes, by the kernels of `weince.tiles.kernels`.
 
-Triton comes with CUDA builds of PyTorch and is imported when the first kernel is launched. Nothing here waits for the
-device: sizes are those of shapes, and the temperature stays where it is.
+Triton comes with CUDA builds of PyTorch and is imported once there are rows on such a device. Nothing here waits for
+the device: sizes are those of shapes, and the temperature stays where it is.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ SCRATCH = 0
 """Similarities become their gradient where they lie."""
 USED: bool | None = None
 """True: on every device, as the interpreter of Triton allows; False: nowhere; None: on CUDA, where there is Triton."""
+OLDEST = (3, 4)
+"""Triton of PyTorch 2.8: those before have no tuples of arguments in which some are None."""
 ONE_BLOCK = 16384
 """Columns up to which a row stays in the registers of one program."""
 BLOCK = 2048
@@ -45,9 +47,21 @@ def usable(rows: Tensor) -> bool:
     return rows.device.type == "cuda" and _has_triton() if USED is None else USED
 
 
-@lru_cache(maxsize=1)
 def _has_triton() -> bool:
-    return find_spec("triton") is not None and torch.version.hip is None
+    return _found_triton()
+
+
+# Run, not traced: as in `weince.precision`.
+_has_triton._dynamo_marked_constant = True  # pyright: ignore
+
+
+@lru_cache(maxsize=1)
+def _found_triton() -> bool:
+    if find_spec("triton") is None or torch.version.hip is not None:
+        return False
+    import triton
+
+    return tuple(int(number) for number in triton.__version__.split(".")[:2]) >= OLDEST
 
 
 def launch(
@@ -105,7 +119,7 @@ def roles_of(here: Contest) -> tuple[Any, ...]:
         count = here.anchor_ids.shape[1]
         ids = (here.anchor_ids.contiguous(), here.candidate_ids.contiguous(), count + 1)
     ignored = None if here.ignored is None else _mask(here.ignored)
-    return only, itself, mask, ignored, labels, ids, here.columns - len(here.candidates)
+    return only, itself, mask, ignored, labels, ids, len(here.candidates) - here.columns
 
 
 def _mask(of: Tensor) -> tuple[Tensor, int, int]:

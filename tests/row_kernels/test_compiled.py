@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 pytest.importorskip("triton")
 
-from gpu.compiled import CHIPS, GATES, OUT, PAGE, SIZES, Launch, compiled, launches, recorded, summary, told
+from row_kernels.compiled import CHIPS, GATES, OUT, PAGE, SIZES, Launch, compiled, launches, recorded, summary, told
 from weince import CAUTIOUS, PAPER, setups
 from weince.contest import Contest
 from weince.tiles import passes, rows
@@ -59,7 +59,7 @@ CHOSEN: dict[str, Callable[[], Launch]] = {
     "unit rows": lambda: the("unit_rows"),
     "their gradient": lambda: the("of_unit_rows"),
 }
-ON_EVERY_CHIP = 3
+ON_EVERY_CHIP = 2
 
 
 @pytest.mark.parametrize("capability", CHIPS)
@@ -89,7 +89,11 @@ def smallest() -> Iterator[Launch]:
         with patch.object(rows, "usable", lambda z: False):
             queue, pair = setups.queued(a, b, a[:1]), setups.two_towers(a[:1], b[:1], ids=ids)
             labels = setups.labelled(a[:1], ids[:, 0])
-        for contest, gate in ((queue, CAUTIOUS), (queue, GATES["weibit"]), (pair, PAPER), (labels, GATES["infonce"])):
+            # One column before those that are shared, one id each.
+            named = setups.queued(a[:1], b[:1], a, query_ids=ids[:, 0], queue_ids=ids[0])
+        for contest, gate in (
+            (queue, CAUTIOUS), (queue, GATES["weibit"]), (pair, PAPER), (labels, GATES["infonce"]), (named, PAPER),
+        ):  # fmt: skip
             swept(contest, gate)
     yield from seen
 
@@ -217,7 +221,22 @@ def test_who_takes_the_kernels(dtype: torch.dtype, triton: bool, used: bool | No
     assert {*rows.__all__} >= {*passes.__all__} - {"Concluded", "Terms"}
 
 
-@pytest.mark.skipif(not OUT.exists(), reason="no table yet: python tests/gpu/compiled.py")
+@pytest.mark.parametrize(("version", "enough"), [("3.2.0", False), ("3.3.1", False), ("3.4.0", True), ("4.0", True)])
+def test_an_old_triton_is_left_alone(version: str, enough: bool):
+    rows._found_triton.cache_clear()
+    with patch("triton.__version__", version):
+        assert rows._has_triton() == enough
+    rows._found_triton.cache_clear()
+
+
+def test_a_compiler_asks_for_triton_and_goes_on():
+    """Not traced, which would break the graph or warn."""
+    torch.compiler.reset()
+    asks = torch.compile(lambda x: x + 1 if rows._has_triton() else x, fullgraph=True, backend="eager")
+    assert asks(torch.zeros(1)).item() == rows._has_triton()
+
+
+@pytest.mark.skipif(not OUT.exists(), reason="no table yet: python tests/row_kernels/compiled.py")
 def test_the_table_is_of_all_variants_and_none_spills():
     table = told()
     assert {row["spilled"] for row in table} == {"0"}

@@ -1,6 +1,6 @@
 """The kernels compiled for real chips, without one: registers, spills and shared memory of what dispatch picks.
 
-`python tests/gpu/compiled.py` compiles every variant for three chips and writes docs/kernels.csv (most of an hour);
+`python tests/row_kernels/compiled.py` compiles every variant for three chips and writes docs/kernels.csv, ten minutes;
 test_compiled.py does some of them.
 """
 
