@@ -37,7 +37,7 @@ test: setup browser postgres ## the test suite, a part of each exhaustive test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 test-faults: setup postgres ## kills 20 trainings and workers of 30 trials, 10,000 steps of soak: half an hour
-	FAULTS=full OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults $(ARGS)
+	FAULTS=full OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "" tests/faults $(ARGS)
 
 test-all: setup browser postgres ## what a release takes: every test, the exhaustive ones and all faults; over an hour
 	FAULTS=full OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "" --numprocesses 2 --dist worksteal $(ARGS)
