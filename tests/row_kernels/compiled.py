@@ -61,7 +61,6 @@ class Launch(NamedTuple):
     programs: int
     arguments: tuple[Any, ...]
     warps: int
-    together: int
     constants: dict[str, Any]
 
     @property
@@ -82,11 +81,9 @@ def recorded() -> Iterator[list[Launch]]:
     """Launches are written down and not carried out."""
     seen: list[Launch] = []
 
-    def launch(
-        name: str, programs: int, device: torch.device, *given: Any, warps: int, together: int = 1, **constants: Any
-    ) -> None:
+    def launch(name: str, programs: int, device: torch.device, *given: Any, warps: int, **constants: Any) -> None:
         assert device.type == "cuda"
-        seen.append(Launch(name, programs, given, warps, together, constants))
+        seen.append(Launch(name, programs, given, warps, constants))
 
     with patch.object(rows, "launch", launch):
         yield seen
@@ -172,7 +169,7 @@ def compiled(launch: Launch, capability: int) -> dict[str, int]:
 
     The kernel goes the way of a launch: its arguments are bound and specialised, its constants compared.
     """
-    options = rows.compiler_options(launch.warps, launch.together) | {"grid": (launch.programs,)}
+    options = rows.compiler_options(launch.warps) | {"grid": (launch.programs,)}
     with patch.object(driver, "_active", _Driver(capability)):
         # What a launch compares with the last one is compared the second time.
         _, made = (
@@ -208,7 +205,7 @@ def summary(rows_of: list[dict[str, str]]) -> str:
         cells = (
             f"`{kernel}`",
             len(own) // len(CHIPS),
-            f"{warps[0]} to {warps[-1]}",
+            " to ".join(map(str, dict.fromkeys((warps[0], warps[-1])))),
             *(f"up to {r}" for r in registers),
         )
         cells = (*map(str, cells), f"up to {shared:,} bytes", str(spilled))

@@ -70,7 +70,7 @@ def test_kernels_compile_without_spilling_registers(capability: int):
         found = compiled(one, capability)
         assert found["spilled"] == 0, name
         assert found["shared"] <= 48 * 1024, name  # what every chip gives without being asked
-        assert found["registers"] <= rows.registers(one.warps, one.together), name
+        assert found["registers"] <= rows.registers(one.warps), name
 
 
 @pytest.mark.exhaustive
@@ -129,7 +129,7 @@ def test_what_dispatch_picks_fits_a_chip():
         assert 16 <= block <= rows.BLOCK
         assert warps.bit_count() == 1
         assert warps * 32 <= 1024
-        assert warps * 32 * rows.registers(warps, one.together) * one.together <= 65536
+        assert warps * 32 * rows.registers(warps) <= 65536
         assert one.programs >= 1
         if row:
             columns = one.arguments[3]

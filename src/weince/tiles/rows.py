@@ -64,9 +64,7 @@ def _found_triton() -> bool:
     return tuple(int(number) for number in triton.__version__.split(".")[:2]) >= OLDEST
 
 
-def launch(
-    name: str, programs: int, device: torch.device, *given: Any, warps: int, together: int = 1, **constants: Any
-) -> None:
+def launch(name: str, programs: int, device: torch.device, *given: Any, warps: int, **constants: Any) -> None:
     """One launch of a kernel.
 
     Args:
@@ -75,26 +73,25 @@ def launch(
         device: where its tensors are.
         *given: its arguments.
         warps: a program.
-        together: programs that a multiprocessor has room for.
         **constants: what it is compiled for.
     """
     from weince.tiles import kernels
 
     kernel = getattr(kernels, name)[(programs,)]
-    constants |= compiler_options(warps, together)
+    constants |= compiler_options(warps)
     elsewhere = device.type == "cuda" and device.index != torch.cuda.current_device()
     with torch.cuda.device(device) if elsewhere else nullcontext():
         kernel(*given, **constants)
 
 
-def compiler_options(warps: int, together: int = 1) -> dict[str, Any]:
+def compiler_options(warps: int) -> dict[str, Any]:
     """Of a launch. Products are fused into sums whatever the default of Triton's version, and 3.9 warns of none."""
-    return {"num_warps": warps, "maxnreg": registers(warps, together), "enable_fp_fusion": True}
+    return {"num_warps": warps, "maxnreg": registers(warps), "enable_fp_fusion": True}
 
 
-def registers(warps: int, together: int = 1) -> int:
+def registers(warps: int) -> int:
     """A thread, at most: all that a multiprocessor has. Left to itself the assembler takes fewer, and spills."""
-    return min(128, 2048 // (warps * together))
+    return min(128, 2048 // warps)
 
 
 def _next_power(size: int) -> int:
@@ -203,7 +200,7 @@ def conclude(
         "conclude", count, similarity.device,
         similarity, similarity.stride(0), roles_of(here), columns, weight, slope, terms.scale, terms.eps,
         terms.smoothing, None if factor is None else factor.contiguous(), loss, counted.view(torch.int8), derivative,
-        ZERO=zero, SMOOTH=terms.smoothing > 0, DECOUPLED=terms.decoupled, BLOCK=block, warps=_warps(block), together=2,
+        ZERO=zero, SMOOTH=terms.smoothing > 0, DECOUPLED=terms.decoupled, BLOCK=block, warps=_warps(block),
     )  # fmt: skip
     return Concluded(loss, counted, derivative)
 
