@@ -30,7 +30,7 @@ TILE_ELEMENTS = {"cpu": 2**21, "cuda": 2**25}
 """Of one tile, by kind of device: on a CPU 8 MiB in float32, so that a dozen passes stay in the last cache; on a GPU
 enough to fill it."""
 KEPT_ELEMENTS = {"cpu": 2**24, "cuda": 2**28}
-"""Of all similarities, where they are kept: on a CPU 64 MiB in float32, 4,096 anchors against as many."""
+"""Of all similarities, where they are kept to be gone through twice: on a CPU 64 MiB, 4,096 anchors by as many."""
 TILE_ROWS = 64
 """At least so many anchors a tile: products of fewer rows are slow, and a tile of 64 takes no more memory than the
 embeddings do."""
@@ -94,26 +94,34 @@ def tile_rows(columns: int, device: str, scratch: int = passes.SCRATCH) -> int:
 
 
 def keeps(contest: Contest) -> bool:
-    """Whether all similarities are kept."""
+    """Whether all similarities may be kept."""
     kept = KEPT_ELEMENTS.get(contest.anchors.device.type, KEPT_ELEMENTS["cpu"])
     return contest.choices * contest.columns <= kept
 
 
 class _Tiles:
-    """The tiles of a contest, and room for their similarities and for what the passes take beside them."""
+    """The tiles of a contest, and room for their similarities and for what the passes take beside them.
 
-    def __init__(self, contest: Contest) -> None:
-        self.contest, self.kept = contest, keeps(contest)
+    Args:
+        contest: who competes.
+        twice: whether they are gone through twice, so that similarities are worth keeping.
+    """
+
+    def __init__(self, contest: Contest, twice: bool) -> None:
+        self.contest = contest
         count, columns, like = contest.choices, contest.columns, contest.anchors
         self.passes: Any = row_kernels if row_kernels.usable(like) else passes
         scratch = self.passes.SCRATCH
         self.step = min(count, tile_rows(columns, like.device.type, scratch))
-        if self.kept and not scratch:
-            self.step = count
+        # Otherwise products are of a tile, kept or not, so that weight 0 is InfoNCE bit for bit.
+        self.whole = contest.both_ways or self.step == count
+        self.kept = self.formed = self.whole
+        if twice and not self.whole:
+            self.kept = keeps(contest)
         formed, tile = (count if self.kept else self.step) * columns, scratch * self.step * columns
         taken = room(like, formed, tile)
         self.room, self.scratch = taken[0].view(-1, columns), taken[1].view(scratch, self.step, columns)
-        if self.kept:
+        if self.whole:
             contest.similarity_(self.room)
 
     def __len__(self) -> int:
@@ -125,8 +133,11 @@ class _Tiles:
             rows = slice(start, min(start + self.step, self.contest.choices))
             here = self.contest.of(rows)
             size = rows.stop - start
-            similarity = self.room[rows] if self.kept else here.similarity_(self.room[:size])
+            similarity = self.room[rows] if self.kept else self.room[:size]
+            if not self.formed:
+                here.similarity_(similarity)
             yield rows, here, similarity, self.scratch[:, :size]
+        self.formed = self.kept
 
     def measures_first(self, gate: Gate) -> bool:
         """Whether what a weight takes of all is measured with the tails: kernels have no maxima of their own."""
@@ -192,7 +203,7 @@ def sweep(
     """
     if contest.both_ways and not keeps(contest):
         return _one_by_one(contest, gate, mixture, terms, factor, wanted)
-    tiles, eps = _Tiles(contest), terms.eps
+    tiles, eps = _Tiles(contest, twice=mixture is None and gate.needs_fit), terms.eps
     tail = reference = None
     if mixture is None and not gate.needs_fit:
         mixture = mix(None, gate)
@@ -218,9 +229,9 @@ def sweep(
         seen = seen.put(rows, found, own, len(tiles) == 1)
         if gradient.scale is not None and found.of_scale is not None:
             gradient.scale.add_(found.of_scale.sum())
-        if any(wanted[:3]) and not tiles.kept:
+        if any(wanted[:3]) and not tiles.whole:
             gradient.add_(similarity, contest, rows)
-    if any(wanted[:3]) and tiles.kept:
+    if any(wanted[:3]) and tiles.whole:
         gradient.add_(tiles.room, contest, ALL, tiles.scratch)
     # Not a dot product, which PyTorch's matmul setting rounds.
     total = (seen.losses * factor).sum()
@@ -252,7 +263,7 @@ def measure_all(contest: Contest, gate: Gate, eps: float) -> TailFit:
         gate: what is measured.
         eps: floor of the shortfall.
     """
-    return _Tiles(contest).measure(gate, eps)
+    return _Tiles(contest, twice=False).measure(gate, eps)
 
 
 def _empty_tail(contest: Contest) -> TailFit:
